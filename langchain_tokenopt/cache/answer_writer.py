@@ -103,7 +103,7 @@ class AnswerWriter:
             group = agreeing[0] if agreeing else None
             new = self._row(answered, finding.vector, group, ttl_seconds)
             row = self._repository.write(new, packed)
-            self._repository.take_in([row], {question.exact: question.near})
+            self._repository.take_in([row])
 
     def _neighbourhood(self, question: Question) -> Finding:
         """Return what is stored near a request that nobody has looked up."""
@@ -154,8 +154,7 @@ class AnswerWriter:
                 new = self._row(item, vectors.get(item.question.exact), groups.get(said))
                 rows.append(self._repository.write(new, item.packed))
                 groups.setdefault(said, rows[-1].id)
-            nears = {item.question.exact: item.question.near for item in waiting}
-            self._repository.take_in(rows, nears)
+            self._repository.take_in(rows)
         return len(waiting)
 
     def _row(
@@ -166,16 +165,18 @@ class AnswerWriter:
         ttl_seconds: float | None = None,
     ) -> Row:
         created, expires = self._repository.lifetime(ttl_seconds)
+        question = answered.question
         return Row(
             id=0,
-            exact=answered.question.exact,
-            scope=answered.question.scope,
-            question=answered.question.text,
+            exact=question.exact,
+            scope=question.scope,
+            question=question.text,
             vector=None if vector is None else vector.astype("<f2").tobytes(),
             agrees_with=group,
             tokens=answered.tokens,
             created=created,
             expires=expires,
+            near=None if question.text is None else question.near,
         )
 
     def _packed(

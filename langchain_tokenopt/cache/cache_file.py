@@ -35,10 +35,10 @@ SIZE: Final = (
     f"+ coalesce(length(CAST(question AS BLOB)), 0) + {OVERHEAD}"
 )
 _ROW_COLUMNS: Final = (
-    f"id, exact, scope, question, %s, agrees_with, tokens, created, expires, hits, {SIZE}"
+    f"id, exact, scope, question, %s, agrees_with, tokens, created, expires, hits, {SIZE}, near"
 )
 _NEW_COLUMNS: Final = (
-    "exact, scope, question, vector, answers, checksum, agrees_with, tokens, created, expires"
+    "exact, scope, question, vector, answers, checksum, agrees_with, tokens, created, expires, near"
 )
 _KEPT_REMOVALS = 100_000
 _OPENING_SECONDS = 5.0
@@ -290,7 +290,7 @@ class CacheFile:
         """Write an entry and return its row with the number and the size that it has."""
         content = row.exact, row.scope, row.question, row.vector, answers
         number = self._database.execute(
-            f"INSERT INTO entry ({_NEW_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT INTO entry ({_NEW_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 *content,
                 self._checksum(*content),
@@ -298,6 +298,7 @@ class CacheFile:
                 row.tokens,
                 row.created,
                 row.expires,
+                row.near,
             ),
         ).lastrowid
         assert number is not None
@@ -337,6 +338,13 @@ class CacheFile:
         with self.transaction():
             self._database.executemany(
                 "UPDATE entry SET hits = hits + ? WHERE id = ?", [(n, e) for e, n in hits]
+            )
+
+    def keep_wordings(self, nears: Iterable[tuple[int, bytes]]) -> None:
+        """Keep what ``wording_hash`` says of entries that did not have it."""
+        with self.transaction():
+            self._database.executemany(
+                "UPDATE entry SET near = ? WHERE id = ?", [(near, entry) for entry, near in nears]
             )
 
     def unite_answers(self, kept: int, other: int) -> None:

@@ -53,6 +53,7 @@ _TRAFFIC: Final = """
 ALTER TABLE evidence ADD COLUMN is_traffic INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX evidence_kind ON evidence (is_traffic);
 """
+_WORDING: Final = "ALTER TABLE entry ADD COLUMN near BLOB"
 """What files of format 3 did not have at first; who does not know of it can go on with them."""
 _NAMES: Final = {"setting", "entry", "removed", "entry_removed", "evidence"}
 
@@ -92,6 +93,8 @@ def prepare(database: sqlite3.Connection, name: str, embedder: str | None) -> by
     if "evidence_kind" not in names:
         for statement in _statements(_TRAFFIC):
             database.execute(statement)
+    if "near" not in {column[1] for column in database.execute("PRAGMA table_info(entry)")}:
+        database.execute(_WORDING)
     settings = dict(database.execute("SELECT name, value FROM setting").fetchall())
     try:
         salt = bytes.fromhex(settings.get("salt", "none"))

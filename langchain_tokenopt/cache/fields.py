@@ -106,6 +106,34 @@ class Field:
         return ["asked", self.name, requests, judged.round(_DIGITS).tolist()] if requests else []
 
 
+class _Domain:
+    """The fields of one domain whose vectors have one dimension, and their centres in a matrix."""
+
+    def __init__(self, dimension: int) -> None:
+        self.fields: list[Field] = []
+        self._centres = np.empty((0, dimension), dtype=np.float32)
+
+    def add(self, field: Field) -> None:
+        self.fields.append(field)
+        self._centres = np.vstack([self._centres, field.centre])
+
+    def remove(self, field: Field) -> None:
+        at = self.fields.index(field)
+        del self.fields[at]
+        self._centres = np.delete(self._centres, at, axis=0)
+
+    def follow(self, field: Field) -> None:
+        """Take note of where the centre of a field has moved."""
+        self._centres[self.fields.index(field)] = field.centre
+
+    def nearest(self, vector: NDArray[np.float32], apart: Container[str]) -> Field | None:
+        cosines = self._centres @ vector
+        if apart:
+            cosines[[field.name in apart for field in self.fields]] = -1.0
+        best = int(cosines.argmax())
+        return self.fields[best] if cosines[best] >= _NEAR else None
+
+
 class Fields:
     """The fields of one cache. Called under the cache's lock.
 
@@ -130,7 +158,7 @@ class Fields:
     def forget(self) -> None:
         """Start again."""
         self._fields: OrderedDict[str, Field] = OrderedDict()
-        self._of_domain: dict[bytes, list[Field]] = {}
+        self._domains: dict[tuple[bytes, int], _Domain] = {}
         self._words: OrderedDict[bytes, SameWordsPolicy] = OrderedDict()
         self._ours: dict[str, str] = {}
         """Names that other processes gave to our fields."""
@@ -166,13 +194,8 @@ class Fields:
         self, domain: bytes, vector: NDArray[np.float32], apart: Container[str] = ()
     ) -> Field | None:
         """Return the field that a question belongs to, if there is one that is not *apart*."""
-        best, least = None, _NEAR
-        for field in self._of_domain.get(domain, ()):
-            if field.name in apart:
-                continue
-            if field.centre.shape == vector.shape and field.centre @ vector >= least:
-                best, least = field, float(field.centre @ vector)
-        return best
+        found = self._domains.get((domain, len(vector)))
+        return None if found is None else found.nearest(vector, apart)
 
     def of(self, domain: bytes, vector: NDArray[np.float32]) -> Field:
         """Return the field of a question that is asked now; a new one, where none is near."""
@@ -180,9 +203,11 @@ class Fields:
         field = self.near(domain, vector)
         if field is None:
             field = self.unknown(domain, vector)
-            field.apart = [other.name for other in self._of_domain.get(domain, ())]
+            known = self._domains.get((domain, len(vector)))
+            field.apart = [other.name for other in known.fields] if known else []
             return self._add(field)
         field.take_in(vector)
+        self._domain_of(field).follow(field)
         self._fields.move_to_end(field.name)
         return field
 
@@ -192,11 +217,12 @@ class Fields:
         return Field(name, domain, vector, self._new_policy(), self._new_words())
 
     def _add(self, field: Field) -> Field:
-        own = self._of_domain.setdefault(field.domain, [])
-        own.append(field)
+        place = field.domain, len(field.centre)
+        own = self._domains.setdefault(place, _Domain(place[1]))
+        own.add(field)
         self._fields[field.name] = field
-        if len(own) > _FIELDS_OF_DOMAIN:
-            names = {one.name for one in own}
+        if len(own.fields) > _FIELDS_OF_DOMAIN:
+            names = {one.name for one in own.fields}
             self._drop(next(name for name in self._fields if name in names))
         elif len(self._fields) > _FIELDS:
             self._drop(next(iter(self._fields)))
@@ -204,11 +230,14 @@ class Fields:
 
     def _drop(self, name: str) -> None:
         field = self._fields.pop(name)
-        own = self._of_domain[field.domain]
+        own = self._domain_of(field)
         own.remove(field)
-        if not own:
-            del self._of_domain[field.domain]
+        if not own.fields:
+            del self._domains[field.domain, len(field.centre)]
         self._ours = {other: ours for other, ours in self._ours.items() if ours != name}
+
+    def _domain_of(self, field: Field) -> _Domain:
+        return self._domains[field.domain, len(field.centre)]
 
     def _new_policy(self) -> ServingPolicy:
         return ServingPolicy(
@@ -281,8 +310,9 @@ class Fields:
             made = self.unknown(place, vector)
             made.name = str(name)
             field = self._add(made)
-        if members >= field.members:
+        if members >= field.members and vector.shape == field.centre.shape:
             field.centre, field.members = vector, int(members)
+            self._domain_of(field).follow(field)
         if field.name == name:
             field.is_written = True
 

@@ -17,7 +17,7 @@ from langchain_tokenopt.cache.call_settings import settings_in
 from langchain_tokenopt.cache.conversation import Context, Conversation, read_conversation
 from langchain_tokenopt.cache.hashes import hash_of
 from langchain_tokenopt.cache.owner_labels import Labels
-from langchain_tokenopt.cache.wording import wording_of
+from langchain_tokenopt.cache.wording import RULES, wording_of
 from langchain_tokenopt.cache.writing import canonical, has_hidden_characters, same_words
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Question",
     "domain_of",
     "is_owned",
+    "is_wording_hash",
     "node_question",
     "node_scope",
     "question_in",
@@ -33,6 +34,7 @@ __all__ = [
 ]
 
 _OWNER_BYTES, _DOMAIN_BYTES = 16, 32
+_WORDING_BYTES: Final = len(RULES) + 16
 _SHORT = 10_000
 """Characters up to which a prompt is remembered: 4,096 times an image would fill the memory."""
 
@@ -211,8 +213,13 @@ def wording_hash(scope: bytes, text: str) -> bytes:
     """Return the hash under which all wordings of one question in one scope are found."""
     wording = wording_of(text)
     if wording is not None:
-        return hash_of(scope.hex(), "wording", wording.form)
+        return RULES + hash_of(scope.hex(), "wording", wording.form)
     words = same_words(text)
     if words is None:
-        return hash_of(scope.hex(), canonical(text))
-    return hash_of(scope.hex(), "words", words)
+        return RULES + hash_of(scope.hex(), canonical(text))
+    return RULES + hash_of(scope.hex(), "words", words)
+
+
+def is_wording_hash(stored: bytes | None) -> bool:
+    """Say whether :func:`wording_hash` has made this by the rules of this version."""
+    return stored is not None and stored.startswith(RULES) and len(stored) == _WORDING_BYTES

@@ -18,7 +18,7 @@ import numpy as np
 from langchain_core.outputs import Generation
 
 from langchain_tokenopt.cache.answer_json import unpack
-from langchain_tokenopt.cache.key import Question, wording_hash
+from langchain_tokenopt.cache.key import Question, is_wording_hash, wording_hash
 from langchain_tokenopt.cache.postgres_evidence import PostgresEvidence
 from langchain_tokenopt.cache.postgres_neighbours import Neighbours
 from langchain_tokenopt.cache.postgres_rows import (
@@ -303,7 +303,9 @@ class PostgresEntries:
         size = len(answers) + len(row.vector or b"") + OVERHEAD
         size += len((row.question or "").encode("utf-8", "surrogatepass"))
         checksum = self._checksum(row.exact, row.scope, row.question, None, answers)
-        near = None if row.question is None else wording_hash(row.scope, row.question)
+        near = row.near
+        if row.question is not None and not is_wording_hash(near):
+            near = wording_hash(row.scope, row.question)
         if row.vector is not None:
             assert self._changes is not None
             vector: Any = row.vector

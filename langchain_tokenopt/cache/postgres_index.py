@@ -15,7 +15,7 @@ from langchain_core.outputs import Generation
 from langchain_tokenopt.cache.answer_groups import AnswerGroups
 from langchain_tokenopt.cache.eviction_policy import Use
 from langchain_tokenopt.cache.features import NEIGHBOURS, Neighbour, Neighbourhood
-from langchain_tokenopt.cache.key import Question, wording_hash
+from langchain_tokenopt.cache.key import Question, is_wording_hash, wording_hash
 from langchain_tokenopt.cache.memory_index import Entry
 from langchain_tokenopt.cache.postgres_entries import PostgresEntries
 from langchain_tokenopt.cache.stored_row import Row
@@ -28,7 +28,6 @@ __all__ = ["PostgresIndex"]
 
 _HOT: Final = 4_096
 """Entries that are copied."""
-_NONE_KNOWN: Mapping[bytes, bytes] = {}
 
 
 class PostgresIndex:
@@ -38,6 +37,9 @@ class PostgresIndex:
         entries: Those on the server.
         on_answers: Called with an entry and its answers when they have come along.
     """
+
+    read_anew: Sequence[tuple[int, bytes]] = ()
+    """The server knows the wording of every entry."""
 
     def __init__(
         self,
@@ -84,13 +86,13 @@ class PostgresIndex:
 
     # --- coming and going
 
-    def add_rows(self, rows: Sequence[Row], nears: Mapping[bytes, bytes] = _NONE_KNOWN) -> None:
+    def add_rows(self, rows: Sequence[Row]) -> None:
         """Put rows of the server into the copy."""
         for row in rows:
-            self._keep(row, nears.get(row.exact))
+            self._keep(row)
 
-    def _keep(self, row: Row, near: bytes | None = None) -> Entry:
-        known = _entry(row, near)
+    def _keep(self, row: Row) -> Entry:
+        known = _entry(row)
         self.forget(row.id)
         self._hot[row.id] = known
         self._by_exact[row.exact] = row.id
@@ -195,14 +197,15 @@ class PostgresIndex:
         return self._entries.scopes()
 
 
-def _entry(row: Row, near: bytes | None = None) -> Entry:
-    if near is None and row.question is not None:
+def _entry(row: Row) -> Entry:
+    near = row.near if row.question is not None else None
+    if row.question is not None and not is_wording_hash(near):
         near = wording_hash(row.scope, row.question)
     return Entry(
         id=row.id,
         exact=row.exact,
         scope=row.scope,
-        near=None if row.question is None else near,
+        near=near,
         question=row.question,
         answer=row.group,
         expires=row.expires,

@@ -46,7 +46,7 @@ _IS_LARGE: Final = f"""
         SELECT FROM cache_vectors WHERE scope = %s LIMIT (SELECT size + 1 FROM small)) AS counted"""
 _NO_ROW: Final = (
     "NULL::bytea, NULL::bytea, NULL::text, agrees_with, NULL::bigint, NULL::double precision, "
-    "NULL::double precision, NULL::bigint, NULL::bigint"
+    "NULL::double precision, NULL::bigint, NULL::bigint, NULL::bytea"
 )
 
 

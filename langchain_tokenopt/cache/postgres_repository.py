@@ -66,7 +66,7 @@ class PostgresRepository(Repository):
 
     def top(self, limit: int) -> list[Entry]:
         """Return the entries that were served most, most served first."""
-        self._try_to_write(self._write_hits)
+        self._try_to_write(self._write_behind)
         return self._copy.top(limit)
 
     def read_ahead(self, entries: Sequence[int], scope: bytes) -> None:
@@ -94,9 +94,9 @@ class PostgresRepository(Repository):
         """
         return self._entries.add(row, answers)
 
-    def take_in(self, rows: Sequence[Row], nears: Mapping[bytes, bytes]) -> None:
+    def take_in(self, rows: Sequence[Row]) -> None:
         """Copy written rows, and let others go for them; inside :meth:`changing`."""
-        self._copy.add_rows(rows, nears)
+        self._copy.add_rows(rows)
         self._entries.remove_expired(self._clock())
         size = _NO_LIMIT if self._max_bytes is None else self._max_bytes
         self._entries.make_room(self._max_entries, size, [row.id for row in rows])

@@ -23,17 +23,18 @@ __all__ = [
     "vector_text",
 ]
 
-ROW: Final = "id, exact, scope, question, agrees_with, tokens, created, expires, hits, size"
+ROW: Final = "id, exact, scope, question, agrees_with, tokens, created, expires, hits, size, near"
 ALIVE: Final = "(expires IS NULL OR expires > %s)"
 """Whether a row may be served at a time."""
 
 
 def row_of(values: Sequence[Any]) -> Row:
     """Return what the columns of :data:`ROW` say."""
-    number, exact, scope, question, agrees_with, tokens, created, expires, hits, size = values
+    number, exact, scope, question, *rest = values
+    agrees_with, tokens, created, expires, hits, size, near = rest
     return Row(
         *(number, exact, scope, question_in_row(question), None, agrees_with),
-        *(tokens, created, expires, hits, size),
+        *(tokens, created, expires, hits, size, near),
     )
 
 

@@ -191,7 +191,7 @@ class Repository:
         if self.is_shared:
             self._unwritten_hits[entry] += 1
             if self._unwritten_hits.total() >= _HITS_PER_WRITE:
-                self._try_to_write(self._write_hits)
+                self._try_to_write(self._write_behind)
 
     def top(self, limit: int) -> list[Entry]:
         """Return the entries that were served most, most served first."""
@@ -222,7 +222,7 @@ class Repository:
         """Write what was counted, hits of entries among it; say whether the file let us."""
 
         def write() -> None:
-            self._write_hits()
+            self._write_behind()
             self._file.add_counts(counts)
 
         with self.lock:
@@ -276,14 +276,9 @@ class Repository:
             self.drop(earlier)
         return self._file.add(row, answers)
 
-    def take_in(self, rows: Sequence[Row], nears: Mapping[bytes, bytes]) -> None:
-        """Put written rows into memory, and let others go for them; inside :meth:`changing`.
-
-        Args:
-            rows: One for each request.
-            nears: Hashes of their words, by exact hash.
-        """
-        self.index.add_rows(rows, nears)
+    def take_in(self, rows: Sequence[Row]) -> None:
+        """Put written rows into memory, and let others go for them; inside :meth:`changing`."""
+        self.index.add_rows(rows)
         self._make_room()
 
     def lifetime(self, ttl_seconds: float | None = None) -> tuple[float, float | None]:
@@ -343,7 +338,7 @@ class Repository:
         """Write what is counted and close the file for good."""
         with self.lock:
             if not self._file.is_closed:
-                self._try_to_write(self._write_hits)
+                self._try_to_write(self._write_behind)
             self._file.close()
 
     def _make_room(self) -> None:
@@ -371,10 +366,14 @@ class Repository:
         self._unwritten_hits.pop(entry, None)
         self.index.forget(entry)
 
-    def _write_hits(self) -> None:
+    def _write_behind(self) -> None:
+        """Write what nobody is answered by: hits, and forms of questions that were read anew."""
         if self._unwritten_hits:
             self._file.count_hits(self._unwritten_hits.items())
             self._unwritten_hits = Counter()
+        if self.index.read_anew:
+            self._file.keep_wordings(self.index.read_anew)
+            self.index.read_anew = []
 
     def leave_hits(self) -> None:
         """Leave the hits that are not written yet to another process, which writes them."""

@@ -32,6 +32,8 @@ class Row:
     hits: int = 0
     size: int = 0
     """Bytes of question, vector and answers."""
+    near: bytes | None = None
+    """What ``wording_hash`` says of scope and question; ``None`` where it is not known."""
 
     @property
     def group(self) -> int:
@@ -67,4 +69,5 @@ def is_plausible(row: Row) -> bool:
         and type(row.tokens) is int
         and (row.expires is None or type(row.expires) is float)
         and type(row.hits) is int
+        and (row.near is None or type(row.near) is bytes)
     )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from difflib import SequenceMatcher
 
 from langchain_tokenopt.cache.wording.questions import Wording, wording_of
+from langchain_tokenopt.cache.wording.rules import RULES
 
-__all__ = ["Wording", "only_difference", "wording_of"]
+__all__ = ["RULES", "Wording", "only_difference", "wording_of"]
 
 
 def only_difference(stored: str, asked: str) -> str:
