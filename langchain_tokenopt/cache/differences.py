@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 from unicodedata import normalize
@@ -32,9 +32,9 @@ def difference_in_writing(stored: str, asked: str) -> str:
     one, other = _read(stored), _read(asked)
     if one.material or other.material:
         return "" if Counter(one.material) == Counter(other.material) else "pasted material"
-    if one.numbers and other.numbers and Counter(one.numbers) != Counter(other.numbers):
+    if one.numbers and other.numbers and sorted(one.numbers) != sorted(other.numbers):
         return _shown_difference(one.numbers, other.numbers)
-    if Counter(one.signs) != Counter(other.signs):
+    if sorted(one.signs) != sorted(other.signs):
         lost = Counter(one.signs) - Counter(other.signs)
         return _shown_difference(lost, Counter(other.signs) - Counter(one.signs))
     return _other_capitals(one, other) or _other_accents(one, other)
@@ -55,6 +55,8 @@ def _other_capitals(one: _Reading, other: _Reading) -> str:
 
 
 def _other_accents(one: _Reading, other: _Reading) -> str:
+    if one.is_ascii and other.is_ascii:
+        return ""
     bare = {_without_accents(word): word for word in one.words}
     for word in other.words:
         twin = bare.get(_without_accents(word))
@@ -109,6 +111,7 @@ class _Reading:
 
     def __init__(self, text: str) -> None:
         text = shown(canonical(text))
+        self.is_ascii = text.isascii()
         self.material: list[str] = []
         """All lines as they stand, where the text holds something to work on; else none."""
         self.words: list[str] = []
@@ -123,33 +126,44 @@ class _Reading:
         if len(text) > _LONG or _MATERIAL.search(text):
             self.material = [line.rstrip() for line in text.split("\n") if line.strip()]
             return
-        found = [*_TOKEN.findall(text), ""]
-        at = 0
-        while at < len(found) - 1:
-            at += self._take(found[at], found[at - 1] if at else "", found[at + 1 :])
+        before, found = "", [*_TOKEN.findall(text), ""]
+        end, at = len(found) - 1, 0
+        while at < end:
+            token = found[at]
+            small = token.lower()
+            if token.isalpha() and small not in NUMBER_WORDS:
+                self._take_word(token, small, is_first=not before or before in _PAUSES)
+                at += 1
+            else:
+                at += self._take(token, before, found[at + 1])
+            before = found[at - 1]
 
-    def _take(self, token: str, before: str, after: Sequence[str]) -> int:
+    def _take(self, token: str, before: str, following: str) -> int:
         """Take a token in; return how many are read with what belongs to it."""
         if value := _number(token):
-            unit = _unit(after[0])
+            unit = _unit(following)
             self.numbers.append(value + unit)
             return 2 if unit else 1
-        if token in _CURRENCIES and (value := _number(after[0])):
+        if token in _CURRENCIES and (value := _number(following)):
             self.numbers.append(value + _CURRENCIES[token])
             return 2
-        if not self._is_pause(token, before, after[0]):
-            self._take_word_or_sign(token, is_first=not before or before in _PAUSES)
+        if not self._is_pause(token, before, following):
+            if token[0].isalpha() and not any(map(str.isdigit, token)):
+                is_first = not before or before in _PAUSES
+                self._take_word(token, token.lower(), is_first=is_first)
+            else:
+                self.signs.append(token)
         return 1
 
-    def _take_word_or_sign(self, token: str, *, is_first: bool) -> None:
-        if not token[0].isalpha() or any(map(str.isdigit, token)):
-            self.signs.append(token)
-            return
-        self.words.append(token.lower())
+    def _take_word(self, token: str, small: str, *, is_first: bool) -> None:
+        self.words.append(small)
         if len(token) <= _UNIT_LENGTH:
             self.short.append(token)
-        is_letter = len(token) == 1 and token not in ("aiI" + "A" * is_first)
-        if is_letter or token[1:] != token[1:].lower():
+            is_letter = len(token) == 1 and token not in ("aiI" + "A" * is_first)
+            if is_letter:
+                self.marked.append(token)
+                return
+        if token != small and token[1:] != token[1:].lower():
             self.marked.append(token)
 
     def _is_pause(self, token: str, before: str, following: str) -> bool:

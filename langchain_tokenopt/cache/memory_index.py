@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -242,16 +243,20 @@ class MemoryIndex(Mapping[int, Entry]):
         found = None if self._index is None else self._index.shortlist(scope, vector)
         if found is None:
             return Neighbourhood()
-        near = [
-            n for n in self._named(found.near(vector, NEIGHBOURS)) if self.is_alive(n.entry, now)
-        ]
+        near = self._named(found.near(vector, NEIGHBOURS), now)
         if not near or near[0].cosine < least:
             return Neighbourhood()
         nearest = near[0].entry
-        around = self._named(found.near(found.vector(nearest), NEIGHBOURS + 1))
-        return Neighbourhood(near, [n for n in around if n.entry != nearest])
+        around = found.near(found.vector(nearest), NEIGHBOURS + 1)
+        return Neighbourhood(near, self._named(around, -math.inf, nearest))
 
-    def _named(self, found: Iterable[tuple[int, float]]) -> list[Neighbour]:
-        """Name the groups of the answers of entries and cosines."""
+    def _named(
+        self, found: Iterable[tuple[int, float]], now: float, but: int | None = None
+    ) -> list[Neighbour]:
+        """Name the groups of the answers of entries that are alive, and give their cosines."""
         known, group_of = self._known, self.answer_groups.of
-        return [Neighbour(entry, cosine, group_of(known[entry].answer)) for entry, cosine in found]
+        named = []
+        for entry, cosine in found:
+            if entry != but and (there := known.get(entry)) and there.is_alive(now):
+                named.append(Neighbour(entry, cosine, group_of(there.answer)))
+        return named

@@ -56,9 +56,12 @@ class ScopeLabels:
             config = var_child_runnable_config.get()
             metadata = config.get("metadata") if config else None
         scopes = _SCOPES.get().get(self._number, {})
+        said = said_around()
+        if not (metadata or scopes or said):
+            return ()
         by_call = owner_labels(metadata or {})
         found = {(label, value) for label, (value, _) in scopes.items()} | by_call
-        around = {label: (at, name) for at, (label, name) in enumerate(said_around())}
+        around = {label: (at, name) for at, (label, name) in enumerate(said)}
         named = {label for label, name in by_call if name}
         found |= {
             (label, name)

@@ -93,11 +93,10 @@ def _middles(a: Profile, b: Profile) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if is_misspelling(a.squeezed, b.squeezed) or _asks_the_same(a.text, b.text):
         return (), ()
     left, right = a.words, b.words
-    start = 0
-    while start < min(len(left), len(right)) and left[start] == right[start]:
+    start, shorter = 0, min(len(left), len(right))
+    while start < shorter and left[start] == right[start]:
         start += 1
-    end = 0
-    limit = min(len(left), len(right)) - start
+    end, limit = 0, shorter - start
     while end < limit and left[-1 - end] == right[-1 - end]:
         end += 1
     return left[start : len(left) - end], right[start : len(right) - end]

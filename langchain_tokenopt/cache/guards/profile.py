@@ -97,8 +97,8 @@ def profile_of(text: str) -> Profile:
 
 def _profile(text: str) -> Profile:
     raw = _TOKEN.findall(_spelled_out(text))
-    words = tuple(w.lower() for w in raw if w[0] not in ".?!")
-    content = tuple(w for w in words if w not in FRAME_WORDS)
+    words = tuple([w.lower() for w in raw if w[0] not in ".?!"])
+    content = tuple([w for w in words if w not in FRAME_WORDS])
     return Profile(
         text=text,
         words=words,
@@ -106,14 +106,14 @@ def _profile(text: str) -> Profile:
         content_set=frozenset(content),
         stems=frozenset(map(stem, content)),
         numbers=quantities(words),
-        dates=frozenset(DATES[w] for w in words if w in DATES),
-        ids=frozenset(w for w in words if _is_id(w)),
+        dates=frozenset([DATES[w] for w in words if w in DATES]),
+        ids=frozenset([w for w in words if not w.isalpha() and _is_id(w)]),
         negated=_negations(words),
         entities=_entities(raw),
         language=_language(text, words),
         aspect=_aspect(words),
         squeezed="".join(filter(str.isalnum, text.lower())),
-        initials="".join(w[0] for w in words),
+        initials="".join([w[0] for w in words]),
     )
 
 
@@ -134,8 +134,6 @@ def _spelled_out(text: str) -> str:
 
 
 def _is_id(word: str) -> bool:
-    if word.isalpha():
-        return False
     if "@" in word or "://" in word:
         return True
     return any(c.isdigit() for c in word) and word[0].isalpha()
@@ -143,7 +141,7 @@ def _is_id(word: str) -> bool:
 
 def _negations(words: Sequence[str]) -> tuple[frozenset[str], ...]:
     found = []
-    for at, word in enumerate(words):
+    for at, word in enumerate(words if not NEGATORS.isdisjoint(words) else ()):
         if word not in NEGATORS:
             continue
         if at and words[at - 1] in ("or", "why", "if"):  # "or not", "why not": not a denial
@@ -190,9 +188,9 @@ def _language(text: str, words: Sequence[str]) -> str:
     for word in words:
         for name in LANGUAGES_OF.get(word, ()):
             counts[name] += 1
-    best = max(counts, key=lambda name: counts[name])
-    second = max(v for k, v in counts.items() if k != best)
-    return best if counts[best] >= 2 and counts[best] > second else ""
+    best = max(counts, key=counts.__getitem__)
+    most = counts.pop(best)
+    return best if most >= 2 and most > max(counts.values()) else ""
 
 
 def _aspect(words: Sequence[str]) -> frozenset[str]:

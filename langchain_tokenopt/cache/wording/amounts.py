@@ -41,7 +41,7 @@ def number_in(token: str, language: Language | None) -> str:
         return _THOUSANDS.sub("", token) if language is ENGLISH else token
     if language is None:
         return ""
-    if language is ENGLISH and _ORDINAL.fullmatch(token):
+    if language is ENGLISH and token[0].isdigit() and _ORDINAL.fullmatch(token):
         return token
     return language.numbers.get(token.lower(), "")
 

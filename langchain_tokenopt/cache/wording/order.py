@@ -55,23 +55,24 @@ def placed(words: Sequence[str], language: Language | None) -> str:
 
 
 def _phrases(words: Sequence[str], language: Language) -> list[list[str]]:
-    phrases: list[list[str]] = [[]]
+    last: list[str] = []
+    phrases = [last]
     is_whole = False
+    prepositions, goes_by_endings = language.prepositions, language.code in _BY_ENDINGS
     for word in words:
-        opens = word in language.prepositions
-        if phrases[-1][:1] and phrases[-1][0] in language.prepositions and len(phrases[-1]) > 2:
-            is_whole = is_whole or (
-                word in _DETERMINERS and phrases[-1][-1] not in _BINDING | _DETERMINERS
-            )
+        opens = word in prepositions
+        if len(last) > 2 and word in _DETERMINERS and last[0] in prepositions:
+            is_whole = is_whole or last[-1] not in _BINDING | _DETERMINERS
         if opens or is_whole or word == PAUSE or _resumes(phrases, word, language):
-            phrases.append([])
+            last = []
+            phrases.append(last)
         if word != PAUSE:
-            phrases[-1].append(word)
+            last.append(word)
         is_whole = (
-            language.code in _BY_ENDINGS
+            goes_by_endings
             and not opens
-            and phrases[-1][:1] != []
-            and phrases[-1][0] in language.prepositions
+            and last != []
+            and last[0] in prepositions
             and not _ADJECTIVE.search(word)
         )
     return [phrase for phrase in phrases if phrase]
