@@ -7,7 +7,7 @@ copy is right for as long as we hear of every entry that leaves; who owns it for
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from langchain_core.outputs import Generation
