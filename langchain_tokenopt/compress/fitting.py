@@ -346,6 +346,12 @@ _DEAR: Final = 8
 _DEAR_OF_XML: Final = 2
 _PLAIN_TAG: Final = re.compile(r"\s*<(?![?!])[^<>]*>\s*")
 """A tag alone: the header of a table is no decoration."""
+_TITLED: Final = re.compile(
+    r"\b(?:title|name|heading|subject|topic|date|year|version|lang(?:uage)?|author|tite?l|titre"
+    r"|t[ií]tulo|titolo|datum|fecha|data)\s*=",
+    re.IGNORECASE,
+)
+"""Says what an element is about: under another title the same words say something else."""
 _XML: Final = re.compile(r"<\?xml\b|\sxmlns[:=]")
 """Says that elements are nothing without those around them."""
 
@@ -361,6 +367,7 @@ def _leave_dear_tags(layout: Layout, limit: int) -> None:
         for at, unit in framing.items()
         if unit.tokens * (_DEAR_OF_XML if unit.source in strict else _DEAR) > limit
         and _PLAIN_TAG.fullmatch(layout.texts[unit.source], unit.start, unit.end)
+        and not _TITLED.search(layout.texts[unit.source], unit.start, unit.end)
     }
     for unit in units if dear else ():
         while unit.head in dear:

@@ -141,7 +141,8 @@ def read_message(
     if examples:
         return _example_parts(text, examples, patterns)
     frame = without_edge_sentences(text, frame)
-    if keep_short and len(text) <= SHORT_MESSAGE and not frame.is_announced:
+    is_short = keep_short and len(text) <= SHORT_MESSAGE
+    if is_short and not (frame.is_announced or _holds_page(text, frame)):
         units = units_of(text, segments)
         if not _is_material(units):
             for unit in units:
@@ -172,6 +173,16 @@ def _outweigh(text: str, structure: Structure, examples: Sequence[Example], show
     return 2 * size > shown and structure.is_prose and (is_asked or not goes_on)
 
 
+def _holds_page(text: str, frame: Frame) -> bool:
+    """Whether most of a message is one text of several sentences, apart from what is asked."""
+    size = frame.end - frame.start
+    if frame.is_empty or len(frame.material) > 1 or 2 * size < len(text):
+        return False
+    return len(sentence_cuts(text, frame.start, frame.end)) >= _FEWEST_OF_PAGE
+
+
+_FEWEST_OF_PAGE = 5
+"""Sentences; of fewer, a short message is something that its author says."""
 _MANY_ROWS = 10
 
 

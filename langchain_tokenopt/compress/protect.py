@@ -49,6 +49,7 @@ NEGATION = re.compile(
     r"|ne|n['’](?=\w)|(?-i:[Pp]as|[Ss]ans)(?!-)|jamais|aucune?s?|rien|ni"
     r"|(?-i:[Nn]on)(?!-)|senza|nessun[oa]?|niente|nulla|não|nem|(?-i:[Ss]em)|nenhum[a]?|ninguém"
     r"|niet|geen|nooit|zonder|niemand|niets"
+    r"|inte|ikke|icke|aldrig|aldri|ing(?:en|et|a)|nigdy|żadn\w+|není|değil|yok|tidak|bukan|không"
     r"|не|нет|ни|нельзя|никогда|никто|ничего|ничто|без"
     r"|нема|ні|لا|لم|لن|ليس)\b"
     r"|n['’](?=\w)|[不没無无未勿别莫]|ない|なかっ|なく|なし|ません|ずに|नहीं|않|없|아니|못하",

@@ -34,7 +34,7 @@ _CONCLUDES = _any_of(
     r"conclu\w+|recommand\w+|en résumé|en somme|bilan|au total|donc|proposon\w*|il en ressort"
     r"|conclusi[oó]n\w*|concluy\w+|recomend\w+|recomiend\w+|en resumen|en suma|por (?:lo )?tanto"
     r"|así pues|resultado|balance|propon\w+|conclusion[ei]|raccomand\w+|in sintesi|quindi|dunque"
-    r"|conclus[ãa]o|recomenda\w*|portanto|em resumo|conclusie|aanbevel\w+|kortom|dus",
+    r"|conclus[ãa]o|recomenda\w*|portanto|em resumo|conclu\w+|aanbevel\w+|bevelen aan|beveelt aan|kortom|dus",
     r"вывод|итог|рекоменд|следовательно|结论|总之|建议|因此|結論|要するに|推奨|したがって",
 )
 _CAUSES = _any_of(
@@ -47,9 +47,9 @@ _CAUSES = _any_of(
     r"weil|wegen|aufgrund|infolge|ursache\w*|grund|gründe|verursach\w+|liegt an|lag an|rührt\w* von"
     r"|zurückzuführen|geht auf|gehen auf|ging auf"
     r"|führte\w* (?:zu|dazu)|daher|deshalb|deswegen|schuld|ausgelöst|auslöser",
-    r"parce que?|à cause|en raison|(?:vient|venait|provient|résulte) d\w*|dû|due?s? à|caus\w+"
+    r"parce que?|à cause|en raison|(?:provient|provenait|résulte|résultait) d\w*|dû|due?s? à|caus\w+"
     r"|imputable\w*|faute de|car"
-    r"|c'est pourquoi|porque|debid[oa]s?|se debe|causa\w*|por culpa|a ra[ií]z de"
+    r"|c'est pourquoi|porque|debid[oa]s?|se deb(?:e|en|ió|ieron|ía)|causa\w*|por culpa|a ra[ií]z de"
     r"|por eso|provoc\w+|perché|a causa|dovut[oaie]|a motivo"
     r"|por isso|devido|omdat|doordat|vanwege|oorzaak|door een",
     r"потому|из-за|причин|вследствие|因为|由于|原因|导致|なぜなら|ため|原因|による",
@@ -67,7 +67,7 @@ _DECIDES = _any_of(
     r"|nächste schritte|maßnahme\w*|frist",
     r"décid\w+|décision\w*|accord\w*|convenu\w*|approuv\w+|rejet\w+|reste\w*|doit|doivent|désormais"
     r"|decid\w+|decisi[oó]n\w*|acord\w+|acuerd\w+|aprob\w+|rechaz\w+|queda\w*|debe\w*|a partir de"
-    r"|deciso|decision[ei]|approvat\w+|rimane|deve|besloten|besluit\w*|goedgekeurd|blijft|moet",
+    r"|deciso|decision[ei]|approvat\w+|rimane|deve|beslo(?:ot|ten)|besluit\w*|beslist\w*|goedgekeurd|blijft|moet",
     r"решен|решил|постанов|одобр|должн|决定|批准|同意|必须|决议|決定|承認|決め|べき",
 )
 _REVOKES = _any_of(
@@ -92,6 +92,12 @@ _REFERS = _any_of(
     r"\b(?:это|эт[аоиу]\w*)\b|这|该|此|これ|この|その|それ",
 )
 _REFERS_TO_IT = re.compile(r"\b(?:most|all|some|half|none|part) of (?:it|them|this|that)\b", re.I)
+_STANDS_FOR_ONE = re.compile(
+    r"\s*(?:it (?!(?:is|was|has been|will be) [\w ]{1,30}? (?:to|that)\b)|he |she |they |sie |er "
+    r"|elles? |ils |ell[ao]s? |ess[aoei] |lei |lui |eles? |elas? |hij |zij |он |она |они )",
+    re.IGNORECASE,
+)
+"""A pronoun as the subject that opens a sentence: whom it means stands right before."""
 _CONCLUDING_TITLE = re.compile(
     r"\b(?:summary|abstract|conclusions?|status|assessment|findings?|results?|outcome|decisions?"
     r"|recommendations?|next steps|actions?|root cause|causes?|open (?:points|issues)|key points"
@@ -195,6 +201,8 @@ def _link(sentences: Sequence[str], roles: Sequence[Role]) -> None:
             role.refers_to = next(
                 (n for n in range(at - 1, max(-1, at - _FAR), -1) if roles[n].worth >= _MATTERS), -1
             )
+            if role.refers_to < 0 and role.worth >= _MATTERS and _STANDS_FOR_ONE.match(sentence):
+                role.refers_to = at - 1
             if role.refers_to >= 0:
                 role.worth *= _REFERS_WORTH
 
