@@ -7,7 +7,7 @@ from typing import Final
 
 from langchain_tokenopt.compress.prompt_lines import LONG_LINE
 
-__all__ = ["OF_ANSWERING", "addresses"]
+__all__ = ["OF_ANSWERING", "TEXT_ABOVE", "TEXT_BELOW", "addresses"]
 
 _ADDRESSES: Final = re.compile(
     r"\b(?:you (?:are|answer|help|must|should)\b|your (?:task|answers?|job|role|reply|response)\b"
@@ -46,3 +46,21 @@ OF_ANSWERING: Final = re.compile(
     r"|(?P<answer_cjk>回答|答え)|(?P<question_cjk>質問|问题)|(?P<quoted_cjk>資料|文档|上下文)"
 )
 """In lower case."""
+
+_TEXT: Final = (
+    r"(?:text|passage|paragraph|article|document|story|notes?|memo|letter|e-?mail|excerpt|report"
+    r"|page|context|abschnitt|artikel|dokument|absatz|bericht|texte|extrait|texto|fragmento|pasaje"
+    r"|artículo|testo|brano|tekst|отрыв\w+|текст\w*)"
+)
+TEXT_BELOW: Final = re.compile(
+    rf"\b(?:{_TEXT} (?:below|that follows|which follows|ci-dessous|siguiente|seguente|abaixo"
+    rf"|hieronder|ниже)|(?:following|folgende[mnrs]?|untenstehende[mnrs]?|siguiente|seguente"
+    rf"|seguinte|volgende|следующ\w+|nachstehende[mnrs]?) {_TEXT})\b"
+    r"|次の文|以下の文|以下文|下文|下面的"
+)
+TEXT_ABOVE: Final = re.compile(
+    rf"\b(?:{_TEXT} (?:above|ci-dessus|anterior|precedente|acima|hierboven|выше)"
+    rf"|(?:obige[mnrs]?|vorstehende[mnrs]?|preceding|foregoing|above|bovenstaande) {_TEXT})\b"
+    r"|上の文|上記の|以上の文|上文|上面的"
+)
+"""In lower case: what tells that a text is quoted, without a colon."""

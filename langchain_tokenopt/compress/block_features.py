@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Final
 
-from langchain_tokenopt.compress.addressing import OF_ANSWERING, addresses
+from langchain_tokenopt.compress.addressing import OF_ANSWERING, TEXT_ABOVE, TEXT_BELOW, addresses
 from langchain_tokenopt.compress.prompt_blocks import kind_of
 from langchain_tokenopt.compress.prompt_lines import (
     Line,
@@ -22,6 +22,11 @@ from langchain_tokenopt.compress.prompt_lines import (
     typical,
 )
 from langchain_tokenopt.compress.question import SHORT_PARAGRAPH, asks, is_asked
+from langchain_tokenopt.compress.said_by_others import (
+    LONGEST_VERSE,
+    goes_on_in_lines,
+    letters_in,
+)
 from langchain_tokenopt.compress.segments import label_asks, label_of_passages
 from langchain_tokenopt.compress.sentence_cuts import sentence_cuts
 
@@ -33,7 +38,8 @@ WEIGHTS: Final[dict[str, float]] = {
     "pattern": -4.0,
     "material label": -4.0,
     "repeats at all": -3.6,
-    "announced": -4.0,
+    "announced": -7.0,
+    "beside a letter": 3.0,
     "asking label": 3.4,
     "first short": 3.4,
     "other kind": 2.6,
@@ -90,7 +96,8 @@ class BlockFeatures:
             for short, verse, block in zip(self._is_short, verses, blocks, strict=True)
         ]
         self._again: Counter[str] = Counter()
-        letters = self._letters()
+        letters = letters_in(lines, blocks)
+        self._is_letter = 2 * sum(sizes[n] for n in letters) > self._total
         self._is_material = [
             verse or n in letters or self._comes_again(n) for n, verse in enumerate(verses)
         ]
@@ -125,39 +132,14 @@ class BlockFeatures:
         ]
 
     def _is_stanza(self, n: int) -> bool:
-        """Whether a block is lines most of which go on in the next: who tells in lines ends them.
-
-        One such block may stand alone, beside what the caller says of it.
-        """
-        block = self._blocks[n]
-        if len(self._blocks) < 2 or len(block) <= _FEWEST_VERSES:
-            return False
-        lines = [self._lines[at] for at in block]
-        if any(len(line.text) > _LONGEST_VERSE or _is_marked(line) for line in lines):
-            return False
-        goes_on = sum(line.text[-1] in _GOES_ON for line in lines[:-1])
-        return 2 * goes_on >= len(lines) and not OF_ANSWERING.search(self._said(n).lower())
-
-    def _letters(self) -> set[int]:
-        """Return the blocks of letters: from a salutation on to where somebody signs."""
-        found: set[int] = set()
-        opened = -1
-        for n, block in enumerate(self._blocks):
-            first, last = self._lines[block[0]].text, self._lines[block[-1]].text
-            if len(first) <= _LONGEST_SALUTATION and _SALUTATION.match(first):
-                opened = n
-            signs = any(_SIGNS.match(self._lines[at].text) for at in block)
-            if opened >= 0 and signs and len(last) <= _LONGEST_SALUTATION:
-                found.update(range(opened, n + 1))
-                if len(block) == 1 and n + 1 < len(self._blocks) and self._is_name(n + 1):
-                    found.add(n + 1)
-                opened = -1
-        return found if len(found) < len(self._blocks) else set()
-
-    def _is_name(self, n: int) -> bool:
-        """Whether a block is nothing but the name of whoever signs."""
-        text = self._said(n).strip()
-        return len(text) <= _LONGEST_SALUTATION and text[-1] not in ".!?:。？！："
+        """Whether a block is a stanza, which may stand alone beside what the caller says of it."""
+        lines = [self._lines[at] for at in self._blocks[n]]
+        return (
+            len(self._blocks) > 1
+            and goes_on_in_lines(lines)
+            and not any(map(_is_marked, lines))
+            and not OF_ANSWERING.search(self._said(n).lower())
+        )
 
     def _is_in_lines(self, n: int) -> bool:
         """Whether a block is lines without marks that are no sentences, and nothing announces it.
@@ -170,7 +152,7 @@ class BlockFeatures:
         lines = [self._lines[at] for at in block]
         above = self._lines[block[0] - 1]
         is_form = ends_with_colon(above) and not label_of_passages(self._text, above.start)
-        if is_form or any(len(line.text) > _LONGEST_VERSE or _is_marked(line) for line in lines):
+        if is_form or any(len(line.text) > LONGEST_VERSE or _is_marked(line) for line in lines):
             return False
         sentences = sum(line.text[-1] in ".。" for line in lines)
         return 2 * sentences <= len(lines) and not OF_ANSWERING.search(self._said(n).lower())
@@ -344,6 +326,7 @@ class BlockFeatures:
             "statement": is_other and is_statement and n not in self._amid,
             "share": size / self._total if is_said and not asking else 0.0,
             "most": 2 * size > self._total and not asking,
+            "beside a letter": self._is_letter and not is_material,
             "announced": 2 * size > self._total and self._is_announced(n),
             "heads most": 2 * self._headed[n] > self._total,
             "asks last": asking and n == self._last,
@@ -366,9 +349,9 @@ class BlockFeatures:
 
     def _is_announced(self, n: int) -> bool:
         """Whether a short block above or below speaks of the text it stands at."""
-        above = n > 0 and self._is_short[n - 1] and _BELOW.search(self._said(n - 1).lower())
+        above = n > 0 and self._is_short[n - 1] and TEXT_BELOW.search(self._said(n - 1).lower())
         below = n + 1 < len(self._blocks) and self._is_short[n + 1]
-        return bool(above or (below and _ABOVE.search(self._said(n + 1).lower())))
+        return bool(above or (below and TEXT_ABOVE.search(self._said(n + 1).lower())))
 
     def _has_asking_label(self, line: Line) -> bool:
         label = line.text[:_LONGEST_LABEL].split("?")[0]
@@ -382,27 +365,6 @@ _FEW_ASK: Final = 2
 """Blocks that ask in one prompt; where more do, they are quoted."""
 _FEW: Final = 0.3
 _FEWEST_VERSES: Final = 3
-_GOES_ON: Final = ",;—–-،，、；"
-_LONGEST_SALUTATION: Final = 60
-"""Characters of the line in which a letter begins, and of the one in which it is signed."""
-_SALUTATION: Final = re.compile(
-    r"(?:dear|hi|hello|hey|good (?:morning|afternoon|evening)|liebe[rs]?|sehr geehrte[rs]?|hallo"
-    r"|guten (?:tag|morgen)|ch[eè]re?s?|bonjour|madame|monsieur|estimad[oa]s?|querid[oa]s?|hola"
-    r"|buenos d[ií]as|prezad[oa]s?|car[oaie]|gentile|egregio|buongiorno|beste|geachte"
-    r"|уважаем\w+|дорог\w+|здравствуйте)\b[^.?:]*[,!]$"
-    r"|[^.?:]{1,40}(?:様|さま|各位)[、,]?$|(?:尊敬的|亲爱的)[^。？]{1,40}[：:，,]?$",
-    re.IGNORECASE,
-)
-_SIGNS: Final = re.compile(
-    r"(?:(?:(?:many |kind |best |warm )?(?:thanks|regards|wishes)|best|sincerely|yours\b[\w ]*"
-    r"|cheers|(?:viele|liebe|beste|herzliche|freundliche) grüße|mit (?:freundlichen|besten) grüßen"
-    r"|(?:bien )?cordialement|bien à vous|salutations[\w ]*|atentamente|(?:un )?saludos?[\w ]*"
-    r"|un abrazo|atenciosamente|abraços?|cordiali saluti|distinti saluti|met vriendelijke groet\w*"
-    r"|с уважением|всего доброго)[,.!]?|敬具|以上|よろしくお願い(?:いた)?します。?|此致)$",
-    re.IGNORECASE,
-)
-_LONGEST_VERSE: Final = 70
-"""Characters of a line."""
 _SHORTEST_AGAIN: Final = 20
 """Characters of a sentence that is counted."""
 _MOST_COUNTED: Final = 200
@@ -414,24 +376,6 @@ _SHORTEST_STATEMENT: Final = 85
 _CUE: Final = 60
 """Characters of a last line that says how to go on, as "Answer:" does, rather than something."""
 _LONGEST_LABEL: Final = 60
-
-
-_TEXT: Final = (
-    r"(?:text|passage|paragraph|article|document|story|notes?|memo|letter|e-?mail|excerpt|report"
-    r"|page|context|abschnitt|artikel|dokument|absatz|bericht|texte|extrait|texto|fragmento|pasaje"
-    r"|artículo|testo|brano|tekst|отрыв\w+|текст\w*)"
-)
-_BELOW: Final = re.compile(
-    rf"\b(?:{_TEXT} (?:below|that follows|which follows|ci-dessous|siguiente|seguente|abaixo"
-    rf"|hieronder|ниже)|(?:following|folgende[mnrs]?|untenstehende[mnrs]?|siguiente|seguente"
-    rf"|seguinte|volgende|следующ\w+|nachstehende[mnrs]?) {_TEXT})\b|次の文|以下の文|以下文|下文|下面的"
-)
-_ABOVE: Final = re.compile(
-    rf"\b(?:{_TEXT} (?:above|ci-dessus|anterior|precedente|acima|hierboven|выше)"
-    rf"|(?:obige[mnrs]?|vorstehende[mnrs]?|preceding|foregoing|above|bovenstaande) {_TEXT})\b"
-    r"|上の文|上記の|以上の文|上文|上面的"
-)
-"""In lower case: what tells that a text is quoted, without a colon."""
 
 
 def _marks(line: Line) -> list[tuple[str, str]]:

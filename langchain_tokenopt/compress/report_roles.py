@@ -34,7 +34,8 @@ _CONCLUDES = _any_of(
     r"conclu\w+|recommand\w+|en résumé|en somme|bilan|au total|donc|proposon\w*|il en ressort"
     r"|conclusi[oó]n\w*|concluy\w+|recomend\w+|recomiend\w+|en resumen|en suma|por (?:lo )?tanto"
     r"|así pues|resultado|balance|propon\w+|conclusion[ei]|raccomand\w+|in sintesi|quindi|dunque"
-    r"|conclus[ãa]o|recomenda\w*|portanto|em resumo|conclu\w+|aanbevel\w+|bevelen aan|beveelt aan|kortom|dus",
+    r"|conclus[ãa]o|recomenda\w*|portanto|em resumo|aanbevel\w+"
+    r"|bevelen aan|beveelt aan|kortom|dus",
     r"вывод|итог|рекоменд|следовательно|结论|总之|建议|因此|結論|要するに|推奨|したがって",
 )
 _CAUSES = _any_of(
@@ -47,8 +48,8 @@ _CAUSES = _any_of(
     r"weil|wegen|aufgrund|infolge|ursache\w*|grund|gründe|verursach\w+|liegt an|lag an|rührt\w* von"
     r"|zurückzuführen|geht auf|gehen auf|ging auf"
     r"|führte\w* (?:zu|dazu)|daher|deshalb|deswegen|schuld|ausgelöst|auslöser",
-    r"parce que?|à cause|en raison|(?:provient|provenait|résulte|résultait) d\w*|dû|due?s? à|caus\w+"
-    r"|imputable\w*|faute de|car"
+    r"parce que?|à cause|en raison|(?:provient|provenait|résulte|résultait) d\w*|dû|due?s? à"
+    r"|caus\w+|imputable\w*|faute de|car"
     r"|c'est pourquoi|porque|debid[oa]s?|se deb(?:e|en|ió|ieron|ía)|causa\w*|por culpa|a ra[ií]z de"
     r"|por eso|provoc\w+|perché|a causa|dovut[oaie]|a motivo"
     r"|por isso|devido|omdat|doordat|vanwege|oorzaak|door een",

@@ -253,3 +253,18 @@ def test_the_entry_that_its_key_names_is_found(form, entry, limit):
     prompt = form.format(entries=entries) + "\nWhich port has line-19?"
     made = PromptCompressor(limit, model="cl100k_base").invoke(prompt)
     assert "8019" in made
+
+
+@pytest.mark.parametrize("name", ["title", "date", "titre"])
+def test_what_two_elements_say_stays_below_the_title_of_each(name):
+    """However little room there is, a tag with a title is no decoration."""
+    text = "\n".join(
+        f'<menu {name}="{day}">The soup is made of leek. Bread is free. {cook} cooks.</menu>'
+        for day, cook in (("Monday", "Ada"), ("Friday", "Cleo"), ("Sunday", "Dan"))
+    )
+    asked = "What is the soup made of on Friday?"
+    made = PromptCompressor(48, model="gpt-4o").invoke(f"Use the menus.\n\n{text}\n\n{asked}")
+
+    assert f'<menu {name}="Friday">The soup is made of leek.' in made
+    assert made.count("<menu") == made.count("</menu>")
+    assert made.count("The soup is made") == made.count("is made of leek.", made.index("<menu"))

@@ -182,6 +182,77 @@ def test_a_passage_about_users_addresses_nobody() -> None:
     assert "Migration" not in required(text)
 
 
+# --- one text alone beside what the caller says --------------------------------------------------
+
+_TEXTS = {
+    "told in a letter": (
+        "Which seal fits the new pump? Name it only.",
+        "Dear neighbours,\n\nYou must close the tap by noon. Never open the grey box.\n\nThe new "
+        "pump has a seal of type K9. Do not call us at night.\n\nPlease sign the list in the hall. "
+        "You should keep the cellar dry.\n\nKind regards,\nIda Holm",
+        "K9",
+    ),
+    "told in a German letter": (
+        "Wann kommt der Ofenbauer? Antworte mit einem Datum.",
+        "Liebe Mieter,\n\nbitte räumen Sie den Keller. Stellen Sie nie Räder in den Flur.\n\n"
+        "Der Ofenbauer kommt am 9. März. Bitte öffnen Sie ihm.\n\nBitte lüften Sie jeden Tag. "
+        "Bitte grüßen Sie den Hund.\n\nViele Grüße\nOle Brandt",
+        "9. März",
+    ),
+    "announced without a colon": (
+        "You are a patient clerk. Answer only from the text below.",
+        "Never feed the swans. You must leash your dog. The lake was dug in 1722. Always stay on "
+        "the path. Only anglers may use the jetty. Do not pick the reed. You must shut the gate. "
+        "Carts must keep right.",
+        "1722",
+    ),
+    "in Japanese": (
+        "次の文章だけを使って答えてください。",
+        "犬は必ずつなぐこと。芝生に入ってはいけない。池は1722年に掘られた。"
+        "門は必ず閉めなければならない。花を折ってはいけない。釣りは禁止です。",
+        "1722",
+    ),
+    "in Russian": (
+        "Отвечай только на английском языке.",
+        "Никогда не кормите лебедей. Собаку нужно вести на поводке. Пруд вырыли в 1722 году. "
+        "Всегда держитесь тропы. Рвать камыш нельзя. Ворота нужно закрывать.",
+        "1722",
+    ),
+}
+
+
+@pytest.mark.parametrize("form", _TEXTS)
+@pytest.mark.parametrize("asked", ["\n\nWhat is said of the lake and the pump?", ""])
+def test_a_text_that_commands_others_is_shortened(form: str, asked: str) -> None:
+    """What it tells its readers to do is nothing that the caller says."""
+    told, text, answer = _TEXTS[form]
+    whole = f"{told}\n\n{text}{asked}"
+
+    assert required(whole).replace("\n\n", "") == (told + asked).replace("\n\n", "")
+    assert answer in whole
+
+
+def test_a_letter_that_is_the_whole_message_is_its_authors_own() -> None:
+    """Nobody else asks for anything."""
+    text = "Dear assistant,\n\nYou must name three harbours. Never name a lake.\n\nThanks,\nIda"
+
+    assert required(text) == text
+
+
+def test_a_stanza_alone_commands_nobody() -> None:
+    """Its lines go on in the next; who tells in lines ends them."""
+    stanza = (
+        "Don't wake the miller when the wheel is still,\nYou must not ask him what the water said,"
+        "\nAlways the river takes another hill,\nNever the same the shadow on his bed,"
+    )
+    rest = "\nUse what is left of moonlight, if you will"
+    told = "Name the mood of these lines in one word. Be brief, and add nothing else to it at all."
+    poem = f"{stanza}{rest},\n{stanza}{rest}."
+
+    assert required(f"{told}\n\n{poem}\n\nWho sleeps?") == f"{told}\n\nWho sleeps?"
+    assert _LINES[0] in required("\n\n".join([*_MILLS, "\n".join(_LINES)]))
+
+
 # --- what goes first -----------------------------------------------------------------------------
 
 

@@ -395,6 +395,37 @@ def test_what_concludes_counts_and_causes_is_handed_over_in_any_trade(text, key)
     assert Handover(tokens, model="cl100k_base").invoke(text) == key
 
 
+@pytest.mark.parametrize(
+    ("report", "key"),
+    [
+        ("L'orgue date de 1790. Le verger est beau. Le chœur conclut que le toit fuit. "
+         "Le pain venait du village.", "Le chœur conclut que le toit fuit."),
+        ("El huerto es bonito. La inundación se debió a una compuerta rota. Hubo pan y sopa.",
+         "La inundación se debió a una compuerta rota."),
+        ("De tuin is mooi. De raad besloot het orgel te verkopen. Er was brood en soep.",
+         "De raad besloot het orgel te verkopen."),
+        ("De tuin is mooi. Wij bevelen aan het dak te vernieuwen. Er was brood en soep.",
+         "Wij bevelen aan het dak te vernieuwen."),
+    ],
+)  # fmt: skip
+def test_what_was_decided_or_caused_is_found_in_other_languages(report, key):
+    """Where something came from is no cause of it."""
+    tokens = counter_for("cl100k_base").count(key).tokens + 2
+
+    assert Handover(tokens, model="cl100k_base").invoke(report) == key
+
+
+def test_a_pronoun_that_opens_a_sentence_brings_the_sentence_before_it():
+    """However little that matters by itself."""
+    text = (
+        "The orchard is nice. The beam over the altar is soft. It must be replaced by 4 May. "
+        "Soup was served in the hall. People sang many songs."
+    )
+    made = Handover(19, model="cl100k_base").invoke(text)
+
+    assert made == "The beam over the altar is soft. It must be replaced by 4 May."
+
+
 def test_what_refers_to_a_sentence_brings_it_along():
     """A reader must know what "it" is."""
     text = (
