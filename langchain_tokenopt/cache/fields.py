@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Field", "Fields"]
 
-_NEAR: Final = 0.3
+_NEAR: Final = 0.2
 """Cosine with its centre from which a question belongs to a field."""
 _SETTLED: Final = 64
 """Questions after which the centre of a field moves no more."""
