@@ -140,7 +140,34 @@ ENGLISH: Final = Language(
             r"\1 is \2 ",
         ),
         (r"^@ ", ""),
+        (r"^(?:is it (?:allowed|permitted) (?:for me )?|am i (?:allowed|permitted) )to ", "may i "),
+        (
+            r"^(why (?:is|do|was|can|could|will|would|should|have)) "
+            r"((?:(?!(?:that|who|which|whose|when|if|and|or|but|is|do|was|have|can|will|would|"
+            r"should|could|to|,) )\S+ ){1,3}?)not (?=\S)",
+            r"\1 not \2",
+        ),
         (r"\b(?:has|have) to\b", "need to"),
+        (
+            r"^(how (?:often|long|much|many|early|soon)(?: \S+)?) "
+            r"(?:must (?:i|we|one)|do (?:i|we|one) need to) (?=\S)",
+            r"\1 must i ",
+        ),
+        (r"^(how long) will (.+ take)$", r"\1 do \2"),
+        (r"^what (?:happens|(?:will|would) happen) (?=if )", "what happen "),
+        (r"^when is (?=(?:best|right|ideal|good) time (?:to|for) )", "what is "),
+        (
+            r"^(what (?!(?:is|do|are|can|should|would|will|was) )\S+) "
+            r"((?:is|do|can|should|must|may) .+) (at|for|from)$",
+            r"\3 \1 \2",
+        ),
+        (r"^what ((?!is |else )\S+(?: \S+)?) do (.+) have$", r"\1 of \2"),
+        (r"^is it (?:needed|necessary) to ", "do i need to "),
+        (
+            r"^is (?!(?:it|this|that|there|he|she|they|you) )(\S+(?: \S+)?) "
+            r"(?:needed|necessary)(?=$| )",
+            r"do i need \1",
+        ),
         (r"\b((?:after|once|when|until) (?:\S+ ){1,4})has (\S{3,})ed\b", r"\1\2"),
         (r"^(ASK) (?:exactly|actually|precisely|really) ", r"\1 "),
         (r"\bis there (?=in |on |at )", "is "),
@@ -158,7 +185,8 @@ ENGLISH: Final = Language(
             "how to ",
         ),
         (
-            r"^(?:is there (?:any )?method|is it possible|is there any possibility) (?:to|of|for) ",
+            r"^(?:(?:is there (?:any )?method|is it possible|is there any possibility) "
+            r"(?:to|of|for)|can (?:i|we|one)) ",
             "possible to ",
         ),
         (r"(?:^|(?<=, ))where (?:do|can|could|would) (?:i|we|one) ", "where to "),

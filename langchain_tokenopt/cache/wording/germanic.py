@@ -80,6 +80,22 @@ GERMAN: Final = Language(
             r"\1 \3 \2",
         ),
         (
+            r"^(wie (?:oft|lange|viel|früh|spät)(?: \S+)?) (?:muss|müssen) "
+            r"(?:ich|man|wir) ",
+            r"\1 muss man ",
+        ),
+        (
+            r"^was (?:mache ich|tue ich|macht man|(?:kann|soll|muss|könnte|sollte) (?:ich|man) "
+            r"(?:tun|machen)|tun|ist zu tun)(?: ,)? (?=wenn )",
+            "was tun , ",
+        ),
+        (r"^welche (\S+) hat die (\S+)$", r"die \1 der \2"),
+        (r"^welche (\S+) (?:hat|haben) (\S+)$", r"die \1 von \2"),
+        (
+            r"^(?:brauche ich|braucht man|brauchen wir|benötige ich|benötigt man|benötigen wir) ",
+            "braucht man ",
+        ),
+        (
             r"^wie (?:kann|könnte|könnten|können) (?:ich|man|wir) (.+?) (\S{3,}?)e?n$",
             r"wie \2 \1",
         ),
@@ -165,6 +181,9 @@ DUTCH: Final = Language(
         (r"^(?:wat is|wat zijn) ", ""),
         (r"^(?:wat kost|hoeveel kost) ", "prijs "),
         (r"^hoe (?:kan|kunnen) (?:ik|je|we|men) ", "hoe kan ik "),
+        (r"^(hoe (?:lang|vaak|veel)(?: \S+)?) moet(?:en)? (?:ik|je|we|men) (?=\S)", r"\1 moet "),
+        (r"^(?:is|zijn) (\S+|het \S+) (?:nodig|vereist)\b", r"heb ik \1 nodig"),
+        (r"^heeft men (\S+|het \S+) nodig\b", r"heb ik \1 nodig"),
     ),
     kinds=kinds_of(
         negation="niet geen nooit zonder niets niemand",

@@ -194,6 +194,8 @@ def _formed(
         asks_for_things = small in _ASKING_FOR or (asks_for_things and token not in ENDS)
         if small in _DETERMINING:
             determined = at
+        elif small == "what":  # "what rights", but not "what is a right"
+            determined = max(determined, at + 2 - _REACH)
         after = said[at] if at < len(said) and said[at] not in _SIGNS else ""
         if token[0] == VERBATIM or token in _SIGNS:
             found.append(token)

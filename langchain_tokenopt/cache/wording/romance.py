@@ -14,6 +14,20 @@ from langchain_tokenopt.cache.wording.language import (
 
 __all__ = ["FRENCH", "ITALIAN", "PORTUGUESE", "SPANISH"]
 
+_ES_TRAITS: Final = (
+    "(?:síntomas|ventajas|desventajas|beneficios|efectos|requisitos|causas|horarios|propiedades|"
+    "características|riesgos|funciones|usos)"
+)
+_IT_TRAITS: Final = (
+    "(?:sintomi|vantaggi|svantaggi|benefici|effetti|requisiti|cause|orari|proprietà|"
+    "caratteristiche|rischi|funzioni|usi)"
+)
+_PT_TRAITS: Final = (
+    "(?:sintomas|vantagens|desvantagens|benefícios|efeitos|requisitos|causas|horários|"
+    "propriedades|características|riscos|funções|usos)"
+)
+"""What a thing has, and what is of it."""
+
 FRENCH: Final = Language(
     code="fr",
     known_by=words_of(
@@ -91,6 +105,14 @@ FRENCH: Final = Language(
             r"je fais pour|on fait pour|je dois faire pour) ",
             "comment ",
         ),
+        (
+            r"^(combien(?: de \S+)?|à quelle \S+|tous les combien) "
+            r"(?:je dois|on doit|nous devons|il faut) ",
+            r"\1 il faut ",
+        ),
+        (r"^comment (?:j'|je) (\S{3,})e (?=\S)", r"comment \1er "),
+        (r"^quelle?s (\S+) (?:a|ont) (?=(?:le|la|les|l'|mon|ma|mes) )", r"les \1 de "),
+        (r"^(?:ai je|est ce que j' ai|a t on|on a) besoin (?=d')", "j' ai besoin "),
         (r"^(?:quel est|quelle est|quels sont|quelles sont|que est) ", ""),
         (r"^(?:combien coûte|combien coûtent|le prix de) ", "prix de "),
         (r"^(que|qu') (?:je dois|je peux|on doit|on peut|il faut) faire\b", "que faire"),
@@ -165,6 +187,17 @@ SPANISH: Final = Language(
             "cómo ",
         ),
         (r"^cómo (\S{3,}?)(?:ar|er|ir|o) (?=\S)", r"cómo \1 "),
+        (
+            r"^((?:cuánto tiempo|cuántas veces|cada cuánto|a qué \S+) )"
+            r"(?:hay que|debo|se debe|se deben|tengo que|debemos|tenemos que) ",
+            r"\1hay que ",
+        ),
+        (
+            r"^(?:se necesita|es necesari[oa]|hace falta|necesitamos) (?!saber|que )",
+            "necesito ",
+        ),
+        (rf"^qué ({_ES_TRAITS}) tienen? (?=(?:el|la|los|las|mi|mis) )", r"los \1 de "),
+        (rf"^cuáles son (?:los|las) (?={_ES_TRAITS} de )", "los "),
         (r"^qué (.+?) es (el|la|los|las) (mejor|peor|mayor|menor|más \S+)\b", r"cuál es \2 \3 \1"),
         (r"^(?:cuánto cuesta|cuánto cuestan|cuánto vale|cuál es el precio de) ", "precio de "),
         (r"^(?:cuál es el significado de|qué quiere decir) ", "qué significa "),
@@ -234,6 +267,18 @@ ITALIAN: Final = Language(
             r"^come (?:posso|si può|potrei|possiamo|faccio a|si fa a|faccio per|fare a|fare per) ",
             "come ",
         ),
+        (
+            r"^(?:per )?quanto tempo (?:bisogna|devo|si deve|si devono|ci vuole per) ",
+            "quanto tempo bisogna ",
+        ),
+        (r"^(?:ho|abbiamo|si ha) bisogno di (?=il |la |lo |l' )", "mi serve "),
+        (r"^(?:ho|abbiamo|si ha) bisogno del ", "mi serve il "),
+        (r"^(?:ho|abbiamo|si ha) bisogno della ", "mi serve la "),
+        (r"^(?:serve|ci vuole|occorre|è necessari[oa]) (?=il |la |lo |l' )", "mi serve "),
+        (rf"^(?:che|quali) ({_IT_TRAITS}) ha l' ", r"i \1 dell' "),
+        (rf"^(?:che|quali) ({_IT_TRAITS}) ha la ", r"i \1 della "),
+        (rf"^(?:che|quali) ({_IT_TRAITS}) ha il ", r"i \1 del "),
+        (rf"^quali sono (?:i|gli|le) (?={_IT_TRAITS} (?:di|del|della|dell') )", "i "),
         (r"^(?:che cosa|cosa|cos') ", "che "),
         (r"^che significa ", "che vuol dire "),
         (r"^qual è il significato di ", "che vuol dire "),
@@ -311,6 +356,17 @@ PORTUGUESE: Final = Language(
         ),
         (r"\bé que ", ""),
         (r"^o que ", "que "),
+        (
+            r"^quanto tempo (?:leva|demora|é preciso|preciso|é necessário)(?: para)? ",
+            "quanto tempo leva para ",
+        ),
+        (
+            r"^(?:é preciso|é necessário|é necessária|precisa se de|precisamos de|necessito de) "
+            r"(?!saber)",
+            "preciso de ",
+        ),
+        (rf"^que ({_PT_TRAITS}) (?:a|o) (\S+) tem$", r"os \1 de \2"),
+        (rf"^quais são (?:os|as) ({_PT_TRAITS}) d[ao] (?=\S+$)", r"os \1 de "),
         (r"^que quer dizer ", "que significa "),
         (r"^qual é o significado de ", "que significa "),
         (r"^onde (?:fica|se encontra|se situa) ", "onde está "),

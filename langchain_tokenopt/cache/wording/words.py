@@ -54,6 +54,8 @@ def form_of(
         is_counted: Whether one or several make a difference there.
     """
     small = _small(word, is_first=is_first, shortest=2 if language is GERMAN else _SHORT + 1)
+    if len(word) == 1 and is_first and _is_word(small.lower(), after, language):
+        small = small.lower()
     if language is ENGLISH and (word == "I" or (word == "A" and is_first and after.islower())):
         small = word.lower()
     if language is None or not is_plain:
@@ -67,12 +69,24 @@ def form_of(
     return small
 
 
+def _is_word(letter: str, after: str, language: Language | None) -> bool:
+    """Say whether a letter that begins a sentence is a word, and no name or mark."""
+    if not letter.isascii():
+        return True
+    of_language = (
+        () if language is None else (language.prepositions, language.kinds, language.asking)
+    )
+    return (
+        language is not ENGLISH
+        and after.islower()
+        and any(letter in words for words in of_language)
+    )
+
+
 def _small(word: str, *, is_first: bool, shortest: int) -> str:
     """Write a word small, where its capital says nothing."""
     if word.islower():
         return word
-    if len(word) == 1 and is_first and not word.isascii():
-        return word.lower()
     if not word[1:].islower():
         return word if word.isupper() or len(word) <= _MIXED else word.lower()
     small = word.lower()
