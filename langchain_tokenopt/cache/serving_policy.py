@@ -23,7 +23,8 @@ of all of them. What has not been told yet is missing from both, the requests an
 
 One policy knows one field (``fields.py``). The prior may be wrong there, so the field starts with
 nothing served; how much more often the prior is wrong here than it says is counted on all labels
-and multiplies what it says where no label is. Each kind of difference needs labels of its own.
+and multiplies what it says where no label is. Each kind of difference needs labels of its own, and
+labels where it stood alone before it is served alone.
 
 What is bounded is the rate of wrong answers as ``same_answer`` judges them, on traffic
 like that of the last few thousand requests, as far as the prior is right where evidence is thin.
@@ -82,6 +83,16 @@ _ANY_WORDS = frozenset(["word"])
 _EARLY_AUDITS = 30
 _EARLY_FACTOR = 2.0
 """So many audits are made this much more often, to learn soon whether the prior can be trusted."""
+
+
+def _evidence_of(kinds: frozenset[str]) -> list[str]:
+    """Return the kinds that need evidence. One that is all the difference needs its own.
+
+    "May I?" and "Must I?" say the same in questions that are put in other words altogether; where
+    all other words are equal, they are what is asked.
+    """
+    found = sorted(kinds)
+    return [*found, f"only {found[0]}"] if len(found) == 1 else found
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +155,7 @@ class ServingPolicy:
         self._told_requests = self._untold_rows = 0
         self._audits = 0
         self._recent: deque[tuple[float, bool]] = deque(maxlen=DRIFT_LABELS)
-        self._seen: deque[tuple[str, float]] = deque()
+        self._seen: deque[tuple[Sequence[str], float]] = deque()
         self._kinds: dict[str, tuple[int, float]] = {}
         self._due = 0
         self._is_stale = True
@@ -187,7 +198,7 @@ class ServingPolicy:
         if self._is_stale:
             self._calibrate()
         serve = logit >= self._threshold
-        shut = (kind for kind in sorted(kinds) if not self._is_open(kind))
+        shut = (kind for kind in _evidence_of(kinds) if not self._is_open(kind))
         closed = next(shut, "") if serve else ""
         serve = serve and not closed
         return Judgement(sigmoid(logit), sigmoid(self._threshold), serve, False, closed)
@@ -212,8 +223,7 @@ class ServingPolicy:
         self._recent.append((self._calibrated(logit), right))
         self._learned += 1
         if logit >= 0:
-            for kind in kinds:
-                self._see_kind(kind, (not right) - KIND_STRANGE * sigmoid(-logit))
+            self._see_kinds(_evidence_of(kinds), (not right) - KIND_STRANGE * sigmoid(-logit))
         self._labels.add(features, logit, self._learned, right=right, audit=audit)
         self._is_stale = True
         if self._has_drifted():
@@ -341,17 +351,18 @@ class ServingPolicy:
         seen, surplus = self._kinds.get(kind, (0, 0.0))
         return seen >= KIND_LABELS and surplus <= 1
 
-    def _see_kind(self, kind: str, surplus: float) -> None:
-        """Take in how much more wrong than expected a difference of some kind was."""
-        self._seen.append((kind, surplus))
-        self._add_to_kind(kind, 1, surplus)
+    def _see_kinds(self, kinds: Sequence[str], surplus: float) -> None:
+        """Take in how much more wrong than expected differences of some kinds were."""
+        self._seen.append((kinds, surplus))
+        self._add_to_kinds(kinds, 1, surplus)
         if len(self._seen) > WINDOW:
-            kind, surplus = self._seen.popleft()
-            self._add_to_kind(kind, -1, -surplus)
+            kinds, surplus = self._seen.popleft()
+            self._add_to_kinds(kinds, -1, -surplus)
 
-    def _add_to_kind(self, kind: str, seen: int, surplus: float) -> None:
-        before = self._kinds.get(kind, (0, 0.0))
-        self._kinds[kind] = before[0] + seen, before[1] + surplus
+    def _add_to_kinds(self, kinds: Sequence[str], seen: int, surplus: float) -> None:
+        for kind in kinds:
+            before = self._kinds.get(kind, (0, 0.0))
+            self._kinds[kind] = before[0] + seen, before[1] + surplus
 
     def _caution(self) -> float:
         """Return how many times as often as the model says it is wrong in this field."""

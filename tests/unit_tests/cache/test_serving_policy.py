@@ -222,6 +222,20 @@ def test_a_kind_of_difference_needs_evidence_of_its_own():
     assert not policy.peek(candidate(4.0), modal).serve
 
 
+def test_a_kind_that_is_all_the_difference_needs_evidence_where_it_stood_alone():
+    """Where nothing but "may" and "must" differs, they are what is asked."""
+    policy = ServingPolicy(rng=random.Random(0), audit_share=0.0)
+    for _ in range(300):
+        policy.count()
+        policy.learn(candidate(4.0), True, frozenset(["word", "modal"]))
+    alone = frozenset(["modal"])
+    assert policy.peek(candidate(4.0), frozenset(["word", "modal"])).serve
+    assert policy.peek(candidate(4.0), alone).closed == "only modal"
+    for _ in range(3):
+        policy.learn(candidate(4.0), True, alone)
+    assert policy.peek(candidate(4.0), alone).serve
+
+
 def test_a_kind_that_left_the_window_counts_no_more(monkeypatch):
     """Neither its labels nor what was wrong about them."""
     monkeypatch.setattr(serving_policy, "WINDOW", 20)
