@@ -180,8 +180,12 @@ ENGLISH: Final = Language(
         (rf"\b(\d+)(?:st|nd|rd|th)?(?: of)? ({_MONTHS})\b", r"\2 \1"),
         (rf"\b({_MONTHS}) (\d+)(?:st|nd|rd|th)\b", r"\1 \2"),
         (r"(?:^|(?<=, ))how (?:do|can|could|would) (?:i|we|one) ", "how to "),
+        (r"^how to become (?=\S)", "how to be "),
+        (r"^what is some of (?=\S)", "what is some "),
+        (r"^((?:do|is|can|will) (?!.*\bnot\b)(?:\S+ ){1,4}?)really (?=\S)", r"\1"),
         (
-            r"^what is (?:correct |right |proper |usual )?(?:method|procedure) (?:to|of|for) ",
+            r"^what is (?:correct |right |proper |usual |some )?(?:method|procedure) "
+            r"(?:to|of|for) ",
             "how to ",
         ),
         (

@@ -35,6 +35,8 @@ ONE_QUESTION = [
     ("What is the molar mass of NaCl?", "molar mass of NaCl"),
     ("Which city is Peru's capital?", "Could you tell me which city is Peru's capital?"),
     ("What does rigor mean?", "What is the meaning of rigor?"),
+    ("What are some ways to save water?", "How can I save water?"),
+    ("How do I become a pilot?", "How to be a pilot?"),
     ("Is it possible to end a lease early?", "Can I end the lease early?"),
     ("Am I allowed to ride here?", "Is it permitted to ride here?"),
     ("Why isn't the pump running?", "Why is the pump not running?"),
@@ -91,6 +93,8 @@ WRITTEN_OTHERWISE = [  # what guards once took for differences
 ANOTHER_QUESTION = [
     ("How long must I wait?", "How long can I wait?"),
     ("How often should I pay?", "How much should I pay?"),
+    ("What are some databases?", "What is a database?"),
+    ("Is it not really cold?", "Is it cold?"),
     ("Can I smoke here?", "May I smoke here?"),
     ("What is the right time?", "When is the right time?"),
     ("Why don't dogs that do bark bite?", "Why do dogs that do not bark bite?"),
