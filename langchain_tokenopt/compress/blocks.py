@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Final
 
 from langchain_tokenopt.compress.held_together import held_units
+from langchain_tokenopt.compress.lines_under import put_under
 from langchain_tokenopt.compress.unit import Kind, Unit, add_units
 
 __all__ = ["bind_marks", "blocks_of", "enclosed_units", "is_rule_below", "part_marks"]
@@ -24,7 +25,7 @@ LONGEST_WHOLE_BLOCK: Final = 400
 
 _HINT: Final = re.compile(
     r"^[ \t]*+(?:[^\w\s<]{1,6}[ \t]?(?:begin|start)|begin:|:\w+:[ \t\r]*$|:::|\$\$|\\\[|<!--|\{\|"
-    r"|\{%|\[/|#(?:region|if)|<details|> ?\[!|\.\. [\w-]+::)",
+    r"|\{%|\{\{-?[ \t]*end\b|\[/|#(?:region|if)|<details|> ?\[!|\.\. [\w-]+::)",
     re.IGNORECASE | re.MULTILINE,
 )
 ATTRIBUTES: Final = r"(?:\s(?:\"[^\"]{0,2000}\"|'[^']{0,2000}'|[^<>\"'/]++|/(?!>))*+)?"
@@ -33,8 +34,9 @@ _MARK: Final = re.compile(
     r"(?P<raw><!--(?:(?!-->).)*+-->|<!\[CDATA\[(?:(?!\]\]>)[\s\S])*+\]\]>)"
     r"|^[ \t]*+(?:\\item\b(?:\[[^\]\n]*\])?[ \t]*+)?(?:(?P<fence>`{3,}|~{3,})[^\n]*"
     r"|(?P<before>[^\w\s<]{1,6}[ \t]?|(?=\w{3,5}:))(?:(?P<opens_named>begin|start)|end|stop)"
-    r"(?P<mark>[^\w\n]{1,3}|_)(?P<name>\w[\w*-]*)"
-    r"|(?P<template>\{%-?[ \t]*|\{\{[ \t]*[#/]|\[|#)(?P<close>end_?|/)?(?P<what>[a-z]\w*)"
+    r"(?P<mark>[^\w\n]{1,3}|_|)(?P<name>\w[\w*-]*)"
+    r"|(?P<template>\{%-?[ \t]*|\{\{[ \t]*[#/]|\{\{-?[ \t]*(?=(?:if|range|with|define|block|end)\b)"
+    r"|\[|#)(?P<close>end_?|/)?(?P<what>[a-z]\w*)"
     r"|:(?P<drawer>\w+):[ \t\r]*$"
     r"|(?P<colons>:{3,})(?P<opens_colons>[ \t]*[^\s:])?"
     r"|(?P<same>\$\$)[ \t\r]*$"
@@ -65,9 +67,11 @@ def _name_of(match: re.Match[str]) -> tuple[bool | None, str]:
         return None, "`"
     if match["name"]:
         opens = match["opens_named"] is not None
-        return opens, f"{match['before'].strip()}{match['mark'][0]}{match['name']}"
+        return opens, f"{match['before'].strip()}{match['mark'][:1]}{match['name']}"
     if match["what"]:
         sign = match["template"].strip()
+        if sign[:2] == "{{" and sign[-1] not in "#/":
+            return match["what"] != "end", "{{"
         return not match["close"] and sign[-1] != "/", f"{sign.rstrip('#/-')}{match['what']}"
     if match["drawer"]:
         return match["drawer"].upper() != "END", ":"
@@ -95,22 +99,27 @@ _SHORTEST_RULE: Final = 3
 
 
 class _Opened:
-    """Follows the marks of one text; in a fence there are none."""
+    """Follows the marks of one text; in a fence there are none, unless it was opened."""
 
     def __init__(self) -> None:
         self._marks: list[tuple[str, int]] = []
         self._counts: dict[str, int] = {}
         self._fence = ""
+        self._hides = False
 
-    def follow(self, match: re.Match[str], at: int) -> int | None:
-        """Note a mark that stands at *at*; return where what it closes was opened, if anything."""
+    def follow(self, match: re.Match[str], at: int, *, hides: bool = True) -> int | None:
+        """Note a mark that stands at *at*; return where what it closes was opened, if anything.
+
+        A fence *hides* what is in it, if that is no units of its own.
+        """
         if match["raw"] or (match["fence"] and is_rule_below(match.string, match.start())):
             return None
         if mark := match["fence"]:
             if self._fence and not mark.startswith(self._fence):
                 return None
+            self._hides = hides if not self._fence else self._hides
             self._fence = "" if self._fence else mark
-        elif self._fence or match["unclosed"]:
+        elif (self._fence and (self._hides or hides)) or match["unclosed"]:
             return None
         opens, name = _name_of(match)
         if (
@@ -232,6 +241,7 @@ _OPENING: Final = re.compile(r"[^\n]*\n(?:[ \t]*<summary\b[^\n]*\n|(?:[ \t]+:[\w
 
 def bind_marks(text: str, units: list[Unit]) -> None:
     """Let what opens in one unit and closes in another stay together, and with what is between."""
+    put_under(text, units)
     if "```" in text or "~~~" in text or "</" in text or _may_hold_blocks(text):
         _bind_marks(text, units)
     pairs: list[tuple[int, int]] = []
@@ -308,8 +318,9 @@ def _pairs(text: str, units: Sequence[Unit]) -> list[tuple[int, int]]:
     for at, unit in enumerate(units):
         if unit.kind in ("json", "quote"):
             continue  # its strings may hold anything
+        is_open = _is_mark(text, unit)
         for mark in _MARK.finditer(text, unit.start, unit.end):
-            first = opened.follow(mark, at)
+            first = opened.follow(mark, at, hides=unit.kind == "code" and not is_open)
             if first is not None and first != at:
                 found.append((first, at))
     return found

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import ast
 import re
-import threading
-import warnings
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Final
 
+from langchain_tokenopt.compress.indented_blocks import Block, indented_blocks
+from langchain_tokenopt.compress.python_units import LONGEST_WHOLE_CODE, python_units
 from langchain_tokenopt.compress.unit import Unit
 
-__all__ = ["code_units", "is_balanced", "parsed_python"]
+__all__ = ["code_units"]
 
-LONGEST_WHOLE_CODE: Final = 500
-"""Characters. Longer functions may be kept as their signature, longer classes by method."""
-
-_warnings_lock = threading.Lock()
+LONGEST_BODY: Final = 2_000
+"""Characters; of what is longer, or all that there is, statements may go, and not only members."""
+_LONGEST_REMARK: Final = 400
+"""Characters; a longer one, such as a licence, is no part of what stands below it."""
 
 
 def code_units(text: str, start: int, end: int, units: list[Unit], head: int = -1) -> None:
     r"""Add the units of the code ``text[start:end]``.
 
     Python is cut by its syntax tree. Of other languages, blocks between blank lines that no bracket
-    spans are units; classes are cut into their members. What is neither is one unit.
+    spans are units; classes, and what is very long, are cut into their members. What is neither is
+    one unit.
 
     Example:
         >>> text = "import os\n\n\ndef f(x):\n    'Add.'\n" + "    x += 1\n" * 99
@@ -38,134 +38,20 @@ def code_units(text: str, start: int, end: int, units: list[Unit], head: int = -
         units.append(Unit(start, end, "code", head=head))
         return
     code = text[start:end]
-    tree = parsed_python(code)
-    if tree is not None:
-        _PythonUnits(code, start, units).add(tree.body, 0, len(code), head)
-    else:
-        _block_units(code, start, units, head)
-
-
-# --- Python --------------------------------------------------------------------------------------
-
-
-def parsed_python(code: str) -> ast.Module | None:
-    """Return the syntax tree of *code*, or ``None`` if it is no Python.
-
-    Example:
-        >>> parsed_python("x = 1") is None, parsed_python("let x = 1;") is None
-        (False, True)
-    """
-    try:
-        with _warnings_lock, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return ast.parse(code)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
-
-
-_LINE_END: Final = re.compile(r"\r\n|\r|\n")
-
-
-class _PythonUnits:
-    """Adds the statements of a module, and those of its long classes, as units."""
-
-    def __init__(self, code: str, shift: int, units: list[Unit]) -> None:
-        self._code = code
-        self._shift = shift
-        self._units = units
-        self._lines = [0, *(match.end() for match in _LINE_END.finditer(code)), len(code)]
-
-    def add(self, body: Sequence[ast.stmt], start: int, end: int, head: int) -> None:
-        """Add the statements of *body*, which cover the code from *start* to *end*."""
-        cuts = list(self._cuts(body, start, end))
-        for (statement, cut), after in zip(cuts, [*(c for _, c in cuts[1:]), end], strict=True):
-            self._add_statement(statement, cut, after, head)
-        if not cuts:
-            self._unit(start, end, head)
-
-    def _cuts(
-        self, body: Sequence[ast.stmt], start: int, end: int
-    ) -> Iterator[tuple[ast.stmt, int]]:
-        """Yield statements with where they begin: at the end of the line of the one before.
-
-        Blank lines belong to the statement before them, comments to the one after. Imports that
-        follow each other are one piece, and so are statements on one line.
-        """
-        last_line, was_import = 0, False
-        for statement in body:
-            is_import = isinstance(statement, ast.Import | ast.ImportFrom)
-            if last_line == 0:
-                yield statement, start
-            elif self._begins_a_line(statement) and not (was_import and is_import):
-                yield statement, self._behind_blanks(self._lines[last_line], end)
-            last_line, was_import = statement.end_lineno or 1, is_import
-
-    def _begins_a_line(self, statement: ast.stmt) -> bool:
-        at = self._lines[_first_line(statement) - 1]
-        decorators = getattr(statement, "decorator_list", ())
-        indent = self._indent(_first_line(statement))
-        sign = 1 if decorators else 0
-        return len(indent) + sign == min(
-            [statement.col_offset + sign, *(d.col_offset for d in decorators)]
-        ) and not self._code[:at].rstrip("\r\n").endswith("\\")
-
-    def _indent(self, line: int) -> str:
-        at = self._lines[line - 1]
-        found = _INDENT.match(self._code, at)
-        return found.group() if found else ""
-
-    def _behind_blanks(self, at: int, end: int) -> int:
-        while at < end:
-            line_end = _LINE_END.search(self._code, at, end)
-            after = line_end.end() if line_end else end
-            if self._code[at:after].strip():
-                break
-            at = after
-        return at
-
-    def _unit(self, start: int, end: int, head: int) -> int:
-        self._units.append(Unit(start + self._shift, end + self._shift, "code", head=head))
-        return len(self._units) - 1
-
-    def _add_statement(self, statement: ast.stmt, start: int, end: int, head: int) -> None:
-        opening = self._opening(statement) if end - start > LONGEST_WHOLE_CODE else None
-        if opening is None:
-            self._unit(start, end, head)
-            return
-        cut, rest = opening
-        inner = self._unit(start, cut, head)
-        if isinstance(statement, ast.ClassDef):
-            self.add(rest, cut, end, inner)
+    if python_units(code, start, units, head):
+        return
+    tokens = _depths(code)
+    cuts = [0, *(_column_cuts(code) if tokens is None else ()), len(code)]
+    for begin, finish in pairwise(cuts):
+        piece = code[begin:finish]
+        found = _depths(piece) if tokens is None else tokens
+        if found is None:
+            units.append(Unit(begin + start, finish + start, "code", head=head))
         else:
-            self._unit(cut, end, inner)
-
-    def _opening(self, statement: ast.stmt) -> tuple[int, Sequence[ast.stmt]] | None:
-        """Return where what may stand alone of a class or function ends, and what follows.
-
-        That is the signature with the docstring, or with the first member of a class. A function
-        without a docstring is whole: its signature alone is no code.
-        """
-        if not isinstance(statement, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            return None
-        first, *rest = statement.body
-        is_class = isinstance(statement, ast.ClassDef)
-        if not (is_class or ast.get_docstring(statement, clean=False)):
-            return None
-        line = first.end_lineno or 1
-        if not rest or not self._begins_a_line(rest[0]) or _first_line(rest[0]) <= line:
-            return None
-        return self._behind_blanks(self._lines[line], len(self._code)), rest
+            _BlockUnits(piece, begin + start, found, units).add(0, len(piece), head)
 
 
-_INDENT: Final = re.compile(r"[ \t\f]*")
-
-
-def _first_line(statement: ast.stmt) -> int:
-    decorators: Sequence[ast.expr] = getattr(statement, "decorator_list", ())
-    return min([statement.lineno, *(decorator.lineno for decorator in decorators)])
-
-
-# --- other languages -----------------------------------------------------------------------------
+# --- brackets, strings and comments --------------------------------------------------------------
 
 _STRINGS: Final = r'"""[\s\S]*?"""|' + r"'''[\s\S]*?'''|" + r'"(?:\\.|[^"\\\n])*"|`(?:\\.|[^`\\])*`'
 _QUOTES: Final = (r"'(?:\\.|[^'\\\n])*'", r"'(?:\\[^'\n]+|[^'\\\n])'")
@@ -212,40 +98,7 @@ def _depths_by(lexer: re.Pattern[str], code: str) -> list[tuple[int, int, int]] 
     return None if open_brackets else found
 
 
-def is_balanced(code: str) -> bool:
-    """Say whether every bracket of *code* outside of strings and comments has its partner.
-
-    Example:
-        >>> is_balanced('f("(")'), is_balanced("f(")
-        (True, False)
-    """
-    return _depths(code) is not None
-
-
-_BLANKS: Final = re.compile(r"\n(?:[ \t]*\r?\n)+")
-_CONTINUES: Final = re.compile(
-    r"[)\]}]|(?:else|elif|elsif|catch|except|finally|end|esac|fi|done)\b"
-)
-_CONTAINER: Final = re.compile(
-    r"\b(?:class|interface|struct|enum|trait|impl|namespace|module|object|mod|protocol|extension"
-    r"|record|union|contract|service|message|type)\b[^;(){}]*$"
-)
-
-
-def _block_units(code: str, shift: int, units: list[Unit], head: int) -> None:
-    tokens = _depths(code)
-    if tokens is not None:
-        _add_blocks(code, 0, len(code), 0, tokens, shift, units, head)
-        return
-    cuts = [0, *_column_cuts(code), len(code)]
-    for begin, finish in pairwise(cuts):
-        piece = code[begin:finish]
-        tokens = _depths(piece)
-        if tokens is None:
-            units.append(Unit(begin + shift, finish + shift, "code", head=head))
-        else:
-            _add_blocks(piece, 0, len(piece), 0, tokens, begin + shift, units, head)
-
+# --- blocks --------------------------------------------------------------------------------------
 
 _IN_COLUMN: Final = re.compile(r"(?:^|\n)\S[^\n]*\n(?:[ \t]*\r?\n)+(?=[^\s)\]}*])")
 _OPEN: Final = re.compile(r'"""|\'\'\'|/\*|\*/|<<-?\s*[\'"]?(\w+)')
@@ -273,55 +126,189 @@ def _column_cuts(code: str) -> Iterator[int]:
 _CLOSED_BY: Final = {'"""': '"""', "'''": "'''", "/*": "*/"}
 
 
-def _add_blocks(
-    code: str, start: int, end: int, depth: int, tokens: list[tuple[int, int, int]], shift: int,
-    units: list[Unit], head: int,
-) -> None:  # fmt: skip
-    cuts = [start, *_block_cuts(code, start, end, depth, tokens), end]
-    for begin, finish in pairwise(cuts):
-        members = None
-        if depth == 0 and finish - begin > LONGEST_WHOLE_CODE:
-            if _add_rows(code, begin, finish, tokens, shift, units, head):
-                continue
-            members = _members(code, begin, finish, tokens)
-        if members is None:
-            pieces = [begin, *_statement_cuts(code, begin, finish, depth, tokens), finish]
-            units += [Unit(a + shift, b + shift, "code", head=head) for a, b in pairwise(pieces)]
-            continue
-        first, last = members
-        opening = len(units)
-        units.append(Unit(begin + shift, first + shift, "code", head=head, frame=True))
-        _add_blocks(code, first, last, 1, tokens, shift, units, opening)
-        units.append(Unit(last + shift, finish + shift, "code", bound=opening, frame=True))
-
-
+_BLANKS: Final = re.compile(r"\n(?:[ \t]*\r?\n)+")
+_CONTINUES: Final = re.compile(
+    r"[)\]}]|(?:else|elif|elsif|catch|except|finally|end|esac|fi|done)\b"
+)
+_CONTAINER: Final = re.compile(
+    r"\b(?:class|interface|struct|enum|trait|impl|namespace|module|object|mod|protocol|extension"
+    r"|record|union|contract|service|message|type|extern|defmodule|package)\b[^;(){}]*[{\s]*$"
+)
+_BEHIND_CLOSER: Final = re.compile(r"(?:[\w ]*[;,()]*[ \t]*(?://|#|--|/\*)[^\n]*|[\s;,()]*)*")
 _VALUES: Final = re.compile(r"\s*(?:INSERT|REPLACE) INTO\b[^;']*?\bVALUES\s*", re.IGNORECASE)
 _ROW_END: Final = re.compile(r"\s*,\s*(?=\()")
-
-
-def _add_rows(
-    code: str, begin: int, finish: int, tokens: list[tuple[int, int, int]], shift: int,
-    units: list[Unit], head: int,
-) -> bool:  # fmt: skip
-    """Add one statement of SQL that inserts rows, with each row as a unit."""
-    opening = _VALUES.match(code, begin, finish)
-    if opening is None:
-        return False
-    inside = tokens[bisect_left(tokens, (opening.end(),)) : bisect_left(tokens, (finish,))]
-    ends = [token[1] for token in inside if token[2] == 0 and code[token[0]] == ")"]
-    cuts = [(end, found.end()) for end in ends if (found := _ROW_END.match(code, end, finish))]
-    if not cuts or code[ends[-1] : finish].strip() not in ("", ";"):
-        return False
-    at = len(units)
-    units.append(Unit(begin + shift, opening.end() + shift, "code", head=head, frame=True))
-    for a, b in pairwise([opening.end(), *(cut for _, cut in cuts), ends[-1]]):
-        units.append(Unit(a + shift, b + shift, "code", head=at))
-    units.append(Unit(ends[-1] + shift, finish + shift, "code", bound=at, frame=True))
-    return True
-
-
 _REMARK: Final = re.compile(r"[ \t]*(?://|/\*|\*|--[ \t]|#+(?:[ \t]|\r?\n))")
 _BLANK_LINES: Final = re.compile(r"(?:[ \t]*\r?\n)+")
+_DEEPEST: Final = 8
+"""Blocks in each other that are cut into their members."""
+
+
+def _bracketed(code: str, tokens: list[tuple[int, int, int]]) -> Iterator[Block]:
+    """Yield what a bracket opens at the end of a line, and one closes that begins a line."""
+    opened: list[tuple[int, int]] = []
+    """Where the lines begin and end that open the brackets."""
+    for start, end, _ in tokens:
+        if code[start] in "([{":
+            line = code.find("\n", end) + 1 or len(code)
+            opened.append((code.rfind("\n", 0, start) + 1, line))
+        elif code[start] in _PAIRS:
+            begin, inside = opened.pop()
+            close = code.rfind("\n", 0, start) + 1
+            if inside <= close and not code[close:start].strip():
+                last = code.find("\n", end)
+                yield Block(begin, inside, close, len(code) if last < 0 else last)
+
+
+class _BlockUnits:
+    """Adds the blocks of code whose brackets match as units.
+
+    Args:
+        code: Of one language other than Python.
+        shift: Where it begins in the text.
+        tokens: Its brackets, strings and comments.
+        units: Where to add.
+    """
+
+    def __init__(
+        self, code: str, shift: int, tokens: list[tuple[int, int, int]], units: list[Unit]
+    ) -> None:
+        self._code = code
+        self._shift = shift
+        self._tokens = tokens
+        self._units = units
+        blocks = {*indented_blocks(code), *_bracketed(code, tokens)}
+        self._blocks = sorted(blocks, key=lambda block: (block.start, -block.end))
+        self._block_starts = [block.start for block in self._blocks]
+        self._ends = {block.end for block in self._blocks}
+
+    def add(self, start: int, end: int, head: int, level: int = 0) -> None:
+        """Add what stands from *start* to *end*, under the unit *head*."""
+        depth = self._depth(start)[0]
+        for begin, finish in pairwise([start, *self._block_cuts(start, end, depth), end]):
+            if finish - begin > LONGEST_WHOLE_CODE:
+                if depth == 0 and self._add_rows(begin, finish, head):
+                    continue
+                if level < _DEEPEST and (block := self._members(begin, finish)):
+                    opening = self._unit(begin, block.inside, head, frame=True)
+                    self.add(block.inside, block.close, opening, level + 1)
+                    self._unit(block.close, finish, bound=opening, frame=True)
+                    continue
+            for a, b in pairwise([begin, *self._statement_cuts(begin, finish, depth), finish]):
+                self._unit(a, b, head)
+
+    def _unit(
+        self, start: int, end: int, head: int = -1, bound: int = -1, *, frame: bool = False
+    ) -> int:
+        start, end = start + self._shift, end + self._shift
+        self._units.append(Unit(start, end, "code", head=head, bound=bound, frame=frame))
+        return len(self._units) - 1
+
+    def _depth(self, at: int) -> tuple[int, bool]:
+        """Return how many brackets are open at an offset, and whether it is in a string."""
+        number = bisect_left(self._tokens, (at,)) - 1
+        if number < 0:
+            return 0, False
+        _, end, depth = self._tokens[number]
+        return depth, end > at
+
+    def _members(self, begin: int, finish: int) -> Block | None:
+        """Return the one block in ``code[begin:finish]`` whose members may go by themselves."""
+        code = self._code
+        at = bisect_left(self._block_starts, begin)
+        if at == len(self._blocks):
+            return None
+        block = self._blocks[at]
+        is_container = 2 * (finish - begin) > len(code) or _CONTAINER.search(
+            code, begin, block.inside
+        )
+        longest = LONGEST_WHOLE_CODE if is_container else LONGEST_BODY
+        outside, inside = self._depth(block.start), self._depth(block.inside)
+        if (
+            block.end > finish
+            or block.close - block.inside < longest // 2
+            or finish - begin <= longest
+            or not _BEHIND_CLOSER.fullmatch(code, block.end, finish)
+            or inside[1]
+            or inside != self._depth(block.close)
+            or outside[0] > inside[0]
+        ):
+            return None
+        return block
+
+    def _add_rows(self, begin: int, finish: int, head: int) -> bool:
+        """Add one statement of SQL that inserts rows, with each row as a unit."""
+        code = self._code
+        opening = _VALUES.match(code, begin, finish)
+        if opening is None:
+            return False
+        first, last = (bisect_left(self._tokens, (at,)) for at in (opening.end(), finish))
+        inside = self._tokens[first:last]
+        ends = [token[1] for token in inside if token[2] == 0 and code[token[0]] == ")"]
+        cuts = [(end, found.end()) for end in ends if (found := _ROW_END.match(code, end, finish))]
+        if not cuts or code[ends[-1] : finish].strip() not in ("", ";"):
+            return False
+        at = self._unit(begin, opening.end(), head, frame=True)
+        for a, b in pairwise([opening.end(), *(cut for _, cut in cuts), ends[-1]]):
+            self._unit(a, b, at)
+        self._unit(ends[-1], finish, bound=at, frame=True)
+        return True
+
+    def _block_cuts(self, start: int, end: int, depth: int) -> Iterator[int]:
+        """Yield where blank lines end at which only *depth* brackets are open.
+
+        The line after them must not be indented more than the first one, nor go on with a block.
+        """
+        code = self._code
+        indent = _indent(code, start, end)
+        for blanks in _BLANKS.finditer(code, start, end):
+            cut = blanks.end()
+            body = code[cut : cut + 200].lstrip(" \t")
+            if (
+                start < cut < end
+                and self._depth(cut) == (depth, False)
+                and _indent(code, cut, end) <= indent
+                and not _CONTINUES.match(body)
+            ):
+                yield cut
+
+    def _statement_cuts(self, start: int, end: int, depth: int) -> Iterator[int]:
+        """Yield where lines of a long block end that are statements, or long remarks above them."""
+        if end - start <= LONGEST_WHOLE_CODE // 4:
+            return
+        code, directives = self._code, 0
+        margin = _indent(code, start, end)
+        guards = _guards(code, start, end)
+        line, remarks = start, True
+        while 0 < (cut := code.find("\n", line, end) + 1) < end:
+            stop = cut - 1
+            blanks = _BLANK_LINES.match(code, cut, end)
+            cut = blanks.end() if blanks else cut
+            if cut == end:
+                return
+            body = code[line:cut].strip()
+            directive = _DIRECTIVE.match(body)
+            if directive and line not in guards:
+                directives += bool(directive["opens"]) - bool(directive["closes"])
+            was_remark, remarks = remarks, remarks and _REMARK.match(code, line) is not None
+            whole = (
+                body.endswith((";", "}"))
+                or line + len(code[line:stop].rstrip()) in self._ends
+                or bool(directive and directive["states"] and not body.endswith("\\"))
+            )
+            follows = code[cut : min(cut + 80, end)].lstrip(" \t")
+            is_remark = was_remark and remarks and cut - start > _LONGEST_REMARK
+            if (
+                not directives
+                and (whole or (is_remark and not _REMARK.match(follows)))
+                and self._depth(cut) == (depth, False)
+                and _indent(code, cut, end) <= margin
+                and not _CONTINUES.match(follows)
+                and not follows.startswith("{")
+            ):
+                yield cut
+            line = cut
+
+
 _DIRECTIVE: Final = re.compile(
     r"#[ \t]*(?:(?P<opens>if)|(?P<closes>endif)|(?P<states>define|include|undef))"
 )
@@ -352,74 +339,6 @@ def _guards(code: str, start: int, end: int) -> set[int]:
     return found
 
 
-def _statement_cuts(
-    code: str, start: int, end: int, depth: int, tokens: list[tuple[int, int, int]]
-) -> Iterator[int]:
-    """Yield where lines of a long block end that are statements, or the remarks above them."""
-    if end - start <= LONGEST_WHOLE_CODE // 4:
-        return
-    at = bisect_left(tokens, (start,))
-    now, directives = tokens[at - 1][2] if at else 0, 0
-    margin = _indent(code, start, end)
-    guards = _guards(code, start, end)
-    line, remarks = start, True
-    while 0 < (cut := code.find("\n", line, end) + 1) < end:
-        blanks = _BLANK_LINES.match(code, cut, end)
-        cut = blanks.end() if blanks else cut
-        while at < len(tokens) and tokens[at][1] <= cut:
-            now = tokens[at][2]
-            at += 1
-        inside = at < len(tokens) and tokens[at][0] < cut
-        body = code[line:cut].strip()
-        directive = _DIRECTIVE.match(body)
-        if directive and line not in guards:
-            directives += bool(directive["opens"]) - bool(directive["closes"])
-        was_remark, remarks = remarks, remarks and _REMARK.match(code, line) is not None
-        whole = body.endswith((";", "}")) or bool(
-            directive and directive["states"] and not body.endswith("\\")
-        )
-        is_apart = not inside and now == depth and not directives
-        follows = code[cut : min(cut + 80, end)]
-        if cut == end:
-            return
-        if (
-            is_apart
-            and _indent(code, cut, end) <= margin
-            and not _CONTINUES.match(follows.lstrip(" \t"))
-            and not follows.lstrip(" \t").startswith("{")
-            and (whole or (was_remark and remarks and not _REMARK.match(follows)))
-        ):
-            yield cut
-        line = cut
-
-
-def _block_cuts(
-    code: str, start: int, end: int, depth: int, tokens: list[tuple[int, int, int]]
-) -> Iterator[int]:
-    """Yield where blank lines end at which only *depth* brackets are open.
-
-    The line after them must not be indented more than the first one, nor go on with a block.
-    """
-    indent = _indent(code, start, end)
-    at = bisect_left(tokens, (start,))
-    now = tokens[at - 1][2] if at else 0
-    for blanks in _BLANKS.finditer(code, start, end):
-        cut = blanks.end()
-        while at < len(tokens) and tokens[at][1] <= cut:
-            now = tokens[at][2]
-            at += 1
-        inside = at < len(tokens) and tokens[at][0] < cut
-        body = code[cut : cut + 200].lstrip(" \t")
-        if (
-            start < cut < end
-            and not inside
-            and now == depth
-            and _indent(code, cut, end) <= indent
-            and not _CONTINUES.match(body)
-        ):
-            yield cut
-
-
 def _indent(code: str, at: int, end: int) -> int:
     while at < end and code[at] in "\r\n":
         at += 1
@@ -427,22 +346,3 @@ def _indent(code: str, at: int, end: int) -> int:
     while at < end and code[at] in " \t":
         at += 1
     return at - begin
-
-
-def _members(
-    code: str, begin: int, finish: int, tokens: list[tuple[int, int, int]]
-) -> tuple[int, int] | None:
-    """Return where the members of the one class in ``code[begin:finish]`` begin and end."""
-    inside = tokens[bisect_left(tokens, (begin,)) : bisect_left(tokens, (finish,))]
-    opened = next((t for t in inside if t[2] == 1 and code[t[0]] == "{"), None)
-    closed = [t for t in inside if t[2] == 0 and code[t[0]] == "}"]
-    if opened is None or len(closed) != 1:
-        return None
-    line = code.rfind("\n", 0, opened[0]) + 1
-    first = code.find("\n", opened[1], finish) + 1
-    last = code.rfind("\n", begin, closed[0][0]) + 1
-    if not _CONTAINER.search(code, max(line, begin), opened[0]) or not opened[0] < first < last:
-        return None
-    if any(first > token[1] > opened[1] and token[2] != 1 for token in inside):
-        return None
-    return first, last

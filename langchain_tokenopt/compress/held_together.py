@@ -15,6 +15,7 @@ from itertools import accumulate
 from typing import Final
 
 from langchain_tokenopt.compress.bare_code import is_running_text, statement_end
+from langchain_tokenopt.compress.indented_blocks import indented_blocks
 from langchain_tokenopt.compress.unit import Unit
 
 __all__ = ["held_units"]
@@ -65,7 +66,8 @@ def _by_units(text: str, units: Sequence[Unit]) -> tuple[set[Span], set[Span]]:
         last = bisect_left(starts, end) - 1
         if not 0 <= first < last:  # within one, or beside those that were found
             continue
-        is_known = text[end - 1] in _CLOSERS and units[last].bound == first  # members may go
+        closes = text[end - 1] in _CLOSERS or units[last].kind == "code"
+        is_known = closes and units[last].bound == first  # members may go
         if not is_known and values[first] == values[last + 1]:
             (whole if is_whole else loose).add((first, last))
     return whole, loose
@@ -150,7 +152,7 @@ def _stretches(text: str) -> Iterator[tuple[int, int, bool]]:
         whole += _titles(text)
     if "````" in text or "~~~~" in text:
         whole += _found(_LONG_FENCE, text)
-    if "/*" in text or "<!--" in text:
+    if _OPENS_REMARK.search(text):
         for start, end in _remarks(text):
             yield start, end, end - start <= LONGEST_REMARK
     if "{{" in text:
@@ -163,8 +165,7 @@ def _stretches(text: str) -> Iterator[tuple[int, int, bool]]:
         whole += _found(_PARTS, text)
     if "\n(" in text or text[:1] == "(":
         whole += _forms(text)
-    if _OPENS_LINE.search(text):
-        whole += _brackets(text)
+    whole += ((block.start, block.end) for block in indented_blocks(text))
     for start, end in whole:
         yield start, end, True
 
@@ -186,7 +187,7 @@ _CELL: Final = re.compile(r"(?<!\")\"\"(?!\")|,\"\"\"|\"\"\",")
 """Quotation marks as tables with commas double them."""
 _TRIPLE: Final = re.compile(r"(\"\"\"|''')[\s\S]*?\1")
 _RECIPE: Final = re.compile(
-    r"^[^\s#:=][^=\n:]*::?(?![=\w])[^\n]*\n(?:\t[^\n]*(?:\n|\Z))+", re.MULTILINE
+    r"^[^\s#:=][^=\n:]*::?(?![=\w])[^\n]*\n(?:\t(?!(?:at|from) )[^\n]*(?:\n|\Z))+", re.MULTILINE
 )
 
 _LONG_FENCE: Final = re.compile(
@@ -195,13 +196,27 @@ _LONG_FENCE: Final = re.compile(
 """A fence around others."""
 
 
+_OPENS_REMARK: Final = re.compile(r"/\*|<!--|^[ \t]*(?:<#|\{-|\(\*|--\[\[|=begin\b)", re.MULTILINE)
+_CLOSES_REMARK: Final = {
+    "/*": "*/", "<!--": "-->", "<#": "#>", "{-": "-}", "(*": "*)", "--[[": "]]", "=begin": "=end",
+}  # fmt: skip
+
+
 def _remarks(text: str) -> Iterator[Span]:
     """Remarks over several lines; where nothing closes one, nothing closes those behind it."""
-    for opener, closer in (("/*", "*/"), ("<!--", "-->")):
-        start = text.find(opener)
-        while start >= 0 and (end := text.find(closer, start + len(opener))) >= 0:
-            yield start, end + len(closer)
-            start = text.find(opener, end)
+    open_ones: set[str] = set()
+    behind = 0
+    for found in _OPENS_REMARK.finditer(text):
+        opener = found.group().lstrip(" \t")
+        if found.start() < behind or opener in open_ones:
+            continue
+        closer = _CLOSES_REMARK[opener]
+        end = text.find(closer, found.end())
+        if end < 0:
+            open_ones.add(opener)
+            continue
+        behind = end + len(closer)
+        yield found.start(), behind
 
 
 _TEMPLATE: Final = re.compile(r"^[ \t]*\{\{(?:[^{}]|\{\{[^{}]*\}\})*\}\}", re.MULTILINE)
@@ -345,28 +360,3 @@ def _titles(text: str) -> Iterator[Span]:
         title = len(found["title"].strip())
         if abs(rule - title) <= 2 or (found["over"] and title <= rule <= title + 6):
             yield found.span()
-
-
-# --- brackets ------------------------------------------------------------------------------------
-
-_OPENS_LINE: Final = re.compile(r"[{(\[][ \t]*(?:(?://|#|--|/\*)[^\n]*)?\r?\n")
-_PAIRS: Final = {"{": "}", "(": ")", "[": "]"}
-
-
-def _brackets(text: str) -> Iterator[Span]:
-    """What opens at the end of a line, until the first line that is not deeper, which closes it."""
-    opened: list[tuple[int, str, int]] = []
-    at = 0
-    for line in text.splitlines(keepends=True):
-        body = line.lstrip(" \t")
-        if body.strip():
-            indent = len(line) - len(body)
-            begin = at
-            while opened and indent <= opened[-1][0]:
-                above, closer, start = opened.pop()
-                if indent == above and body[0] == closer:
-                    begin = start
-                    yield start, at + len(line.rstrip())
-            if found := _OPENS_LINE.search(line if line.endswith("\n") else f"{line}\n"):
-                opened.append((indent, _PAIRS[found.group()[0]], begin))
-        at += len(line)

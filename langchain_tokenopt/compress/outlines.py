@@ -6,6 +6,7 @@ A line that is indented deeper belongs to the line above it that is not: it is n
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -94,7 +95,8 @@ def _fence_end(lines: Sequence[str], row: int) -> int:
 
 
 _BRANCH: Final = re.compile(
-    r"(?:[│|][ \xa0]{3}|[ \xa0]{4})*(?:[├└╰][─-]{1,3}(?![─┬┼┴-])|[|`]-{2,3}(?= ))"
+    r"(?:[│|][ \xa0]{1,3}|[ \xa0]{2,4})*"
+    r"(?:[├└╰][─-]{1,3}(?:┬(?= )|(?![─┬┼┴-]))|[|`]-{2,3}(?= ))"
 )
 
 
@@ -252,17 +254,22 @@ def lines_end(
     """
     end, longest, full, small, ended = row, 0, 0, 0, 0
     sizes = []
+    deeper: Counter[str] = Counter()
     last = len(lines) if last is None else last
     while end < last and not (end > row and stops(lines[end])):
         line = lines[end].strip()
         if not line:
             break
         sizes.append(len(line))
+        if lines[end][0] in " \t":
+            deeper[line.split(None, 1)[0]] += 1
         small += line[0].islower()
         ended += line[-1] in _STOPS
         end += 1
     if len(sizes) < _FEWEST_LINES:
         return end, False
+    if max(deeper.values(), default=0) > _MOST * len(sizes):
+        return end, True  # calls of a trace
     longest = max(sizes)
     full = sum(1 for size in sizes[:-1] if size > _FULL * longest)
     inner = len(sizes) - 1

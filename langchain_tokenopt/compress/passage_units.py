@@ -245,8 +245,17 @@ def _is_part(text: str, segment: Segment, records: Sequence[Record], quoted: boo
     if sum(segment.start < r.start < segment.end for r in records) < 2:
         return False
     if segment.kind == "log":
-        return is_prose_block(text, segment) and not holds_cues(text, segment.start, segment.end)
+        is_tagged = _TAGS.match(text, segment.start, segment.end) is not None
+        return (
+            not is_tagged
+            and is_prose_block(text, segment)
+            and not holds_cues(text, segment.start, segment.end)
+        )
     return quoted and segment.kind in ("code", "list")
+
+
+_TAGS = re.compile(r"\s*(?:[A-Z][A-Z0-9]{1,3} *- [^\n]*\n){3}")
+"""Fields of an entry of a list of literature, which is whole."""
 
 
 def _require_fields(units: Sequence[Unit]) -> None:

@@ -23,6 +23,7 @@ _STAMP: Final = re.compile(
     r"|(?<![\w.])\d{10}(?:\d{3}|\d{6}|\d{9})?(?:\.\d+)?(?![\w.])"
     r"|(?<![\w.])\d{1,7}\.\d{3,6}(?=[\])> ])"
     r"|(?:[^\W\d_]{3} )?[^\W\d_]{3}\.? [ \d]\d \d\d:\d\d(?::\d\d)?"
+    rf"|\d\d?\.? [^\W\d_]{{3,9}}\.? \d{{4}}[ ,]{{1,2}}{CLOCK}"
     r"|(?<!\w)[A-Z]\d{4}(?= \d\d:\d\d:\d\d))"
 )
 """A date, a time of day, or the seconds since 1970 or since the start of a machine."""
@@ -47,6 +48,7 @@ _OPENING: Final = re.compile(
     r"(?P<bracket>\[(?!\d{1,4}\])[^\]\n]{1,60}\]|\((?!\d{1,4}\)|[a-z]\))[^)\n]{1,60}\)"
     r"|\{[<(]?\w+[>)]?\})[\s:;]"
     r"|(?P<number>#\d+ )|(?P<pairs>[\w.]+=(?:\"[^\"\n]*\"|\S+) +[\w.]+=)"
+    r"|(?P<hash>(?:[^\W\d_]+ )?(?=[a-f]*\d)[a-f\d]{12,64}(?: \([^()\n]*\))?\s*$)"
     r"|(?P<piped>[\w.-]+ *\| )|(?P<code>(?=\S*(?:\d{4}|[a-f\d]{8}))[\w.:/@+-]{6,80}[ \t,;|])"
 )
 _ITEM: Final = re.compile(r"(?P<list>[-*+•‣>!] )|#{1,6} |\|")
@@ -64,7 +66,7 @@ _NEVER: Final = frozenset(" \t\r\n|")
 _DATA: Final = re.compile(r"\{(?![<(]?\w{1,20}[>)]?\})")
 
 TIMED: Final = "@"
-STRONG: Final = frozenset((TIMED, "level", "number", "pairs"))
+STRONG: Final = frozenset((TIMED, "level", "number", "pairs", "hash"))
 SURE: Final = frozenset(("@", "@[", "@<w>w", "@(", "@w", "@w [", "level"))
 """Marks of logs, which one line alone may bear."""
 

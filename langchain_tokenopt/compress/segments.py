@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 from langchain_tokenopt.compress.bare_code import begins_as_code, code_end
 from langchain_tokenopt.compress.blocks import blocks_of, is_rule_below
-from langchain_tokenopt.compress.code_units import parsed_python
 from langchain_tokenopt.compress.json_units import JSON_BEGINS, JsonFinder, may_hold_json
 from langchain_tokenopt.compress.markup import MOST_LINES, markup_end
 from langchain_tokenopt.compress.outlines import (
@@ -26,6 +25,7 @@ from langchain_tokenopt.compress.outlines import (
     tree_end,
     yaml_end,
 )
+from langchain_tokenopt.compress.python_units import parsed_python
 from langchain_tokenopt.compress.records import RecordFinder
 from langchain_tokenopt.compress.speech import (
     TURN,

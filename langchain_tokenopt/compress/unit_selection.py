@@ -248,12 +248,14 @@ def _may_be_cut(unit: Unit, text: str) -> bool:
     piece = unit.within(text).strip()
     return (
         unit.kind in _MAY_BE_CUT
-        and not piece.startswith("<")
+        and not piece.startswith(_MARKS)
         and (unit.kind != "turn" or len(piece) > _LONG_SPEECH)
         and ("\n" not in piece or is_running_text(piece))
     )
 
 
+_MARKS = ("<", "#", "//", "--", "/*")
+"""Begin a tag, a title or a remark."""
 _LONG_SPEECH = 400
 """Characters."""
 _MAY_BE_CUT = frozenset({"prose", "list", "turn", "label"})

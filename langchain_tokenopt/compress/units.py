@@ -14,10 +14,11 @@ from functools import partial
 
 from langchain_tokenopt.compress.bare_code import is_running_text, is_text
 from langchain_tokenopt.compress.blocks import enclosed_units
-from langchain_tokenopt.compress.code_units import code_units, parsed_python
+from langchain_tokenopt.compress.code_units import code_units
 from langchain_tokenopt.compress.json_units import json_units
 from langchain_tokenopt.compress.markup import markup_units
 from langchain_tokenopt.compress.outlines import ITEM, outline_units
+from langchain_tokenopt.compress.python_units import parsed_python
 from langchain_tokenopt.compress.records import record_units
 from langchain_tokenopt.compress.segments import LABEL, Segment, is_prose, segments_of
 from langchain_tokenopt.compress.sentence_cuts import sentence_cuts
@@ -115,6 +116,9 @@ _FENCED = re.compile(
 _OF_RECORDS = frozenset({"table", "log", "turn", "data", "json", "diff"})
 _OF_TEXT = _OF_RECORDS | {"prose", "list", "heading", "label"}
 _STRUCTURED = frozenset({"block", "table", "tag", "json"})
+_OF_LINES = _STRUCTURED | {"code", "list", "data", "log"}
+_LONGEST_WHOLE = 2_000
+"""Characters of a block, of which lines may go if it is longer, whatever it holds."""
 _ITEM = re.compile(r"[ \t]*\\item\b")
 
 
@@ -138,7 +142,9 @@ def _inside_block(text: str, depth: int) -> list[Unit]:
     if depth > _DEEPEST:
         return []
     segments = segments_of(text)
-    if _kinds(text, segments) & _STRUCTURED or _ITEM.match(text) or is_text(text):
+    kinds = _kinds(text, segments)
+    may_go = kinds & (_STRUCTURED if len(text) <= _LONGEST_WHOLE else _OF_LINES)
+    if may_go or _ITEM.match(text) or is_text(text):
         return units_of(text, segments, depth)
     return []
 

@@ -1,0 +1,81 @@
+"""What a line stands under, whatever a text was taken for: a line less deep, a title of more.
+
+A call of a trace is nothing without its error, a finding without its file, and a section without
+the one that it is part of.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from langchain_tokenopt.compress.unit import Unit
+
+__all__ = ["put_under"]
+
+_DEEPER_LINE: Final = re.compile(r"\n[ \t]+\S|\nCaused by: ")
+_GOES_ON: Final = re.compile(r"Caused by: |During handling of |The above exception ")
+"""What follows at the margin of its error, and is part of it."""
+_OF_LINES: Final = frozenset({"list", "table", "log", "turn", "heading", "tag"})
+_MAY_BE_TITLE: Final = frozenset({"heading", "prose", "tag", "label", "list"})
+_TITLE: Final = re.compile(r"\s*(?P<marks>#{1,6})[ \t]+\S")
+_TITLES: Final = re.compile(r"^#{2,6}[ \t]+\S", re.MULTILINE)
+
+
+def put_under(text: str, units: list[Unit]) -> None:
+    r"""Give units the head that lines above them are, where that is clear from the page.
+
+    Example:
+        >>> text = "a.js\n  1:2 unused\n  3:4 unsafe\nb.js\n  5:6 unused\n"
+        >>> units = [Unit(0, 5), Unit(5, 18, "list"), Unit(18, 31, "list"), Unit(31, 36)]
+        >>> put_under(text, units)
+        >>> [unit.head for unit in units]
+        [-1, 0, 0, -1]
+    """
+    if _DEEPER_LINE.search(text):
+        for at, above in _deeper(text, units):
+            unit = units[at]
+            if unit.bound < 0 and unit.kind in _OF_LINES and unit.head < above:
+                unit.head = above
+    if _TITLES.search(text):
+        _nest_titles(text, units)
+
+
+def _deeper(text: str, units: Sequence[Unit]) -> Iterator[tuple[int, int]]:
+    """Yield units that begin with a line deeper than one above it, and that one's unit."""
+    above: list[tuple[float, int]] = []
+    for at, unit in enumerate(units):
+        lines = text[unit.start : unit.end].splitlines()
+        is_first = unit.start == 0 or text[unit.start - 1] in "\r\n"
+        for number, line in enumerate(lines):
+            body = line.lstrip(" \t")
+            if not body:
+                above.clear()
+                continue
+            if number == 0 and not is_first:
+                continue
+            margin = len(line) - len(body) or (0.5 if _GOES_ON.match(body) else 0)
+            while above and above[-1][0] >= margin:
+                above.pop()
+            if number == 0 and above and above[-1][1] != at:
+                yield at, above[-1][1]
+            above.append((margin, at))
+
+
+def _nest_titles(text: str, units: list[Unit]) -> None:
+    """Let titles stand under those of fewer marks, and text under the last title above it."""
+    opened: list[tuple[int, int]] = []
+    closed: set[int] = set()
+    for at, unit in enumerate(units):
+        title = _TITLE.match(text, unit.start, unit.end) if unit.kind in _MAY_BE_TITLE else None
+        if title is None:
+            if unit.head in closed and unit.bound < 0:
+                unit.head = opened[-1][1] if opened else -1
+            continue
+        level = len(title["marks"])
+        while opened and opened[-1][0] >= level:
+            closed.add(opened.pop()[1])
+        if unit.head in closed or unit.head < 0:
+            unit.head = opened[-1][1] if opened else -1
+        opened.append((level, at))
