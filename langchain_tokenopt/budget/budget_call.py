@@ -16,12 +16,22 @@ from langchain_tokenopt.budget.input_margin import input_margin_of
 from langchain_tokenopt.budget.leases import CallCost
 from langchain_tokenopt.budget.money import PricedCall
 from langchain_tokenopt.budget.refusals import RefusedCall, refused_call
-from langchain_tokenopt.budget.request_budget import answer_forms, charged_tokens
+from langchain_tokenopt.budget.request_budget import (
+    answer_forms,
+    charged_tokens,
+    reads_calls,
+    reads_object,
+)
 from langchain_tokenopt.budget.room import Demand
 from langchain_tokenopt.budget.run import BudgetRun
 from langchain_tokenopt.budget.run_notes import StepTaken
 from langchain_tokenopt.budget.rungs import Candidate, Step
-from langchain_tokenopt.budget.structured_answer import asked_schema, completed, schema_name
+from langchain_tokenopt.budget.structured_answer import (
+    asked_schema,
+    calls_at_cap,
+    completed,
+    schema_name,
+)
 from langchain_tokenopt.budget.tools import BudgetTools
 from langchain_tokenopt.budget.unread_answers import unread_answer
 from langchain_tokenopt.core.errors import BudgetExceededError
@@ -62,6 +72,7 @@ _REPORT: Final = 200
 _AROUND_CALL: Final = 12
 """Tokens that a provider writes around the name and the arguments of a call of a tool, at most."""
 _WHAT_IS_SAID: Final = ("content", "tool_calls", "invalid_tool_calls")
+_NO_CALL: Final = "[No answer: the call of a tool did not fit into the budget.]"
 _NO_COUNT: Final = OwnCount(lambda: 0, lambda text: 0)
 """To see what was reported, and nothing else."""
 
@@ -122,6 +133,9 @@ class BudgetCall(StageCall):
         self._caller = reserved_run(request.run.caller)
         self._key = request.run.run_id.int
         self._own: ModelRun | None = None
+        self._has_shown_text = False
+        self._mended: str | None = None
+        """How what the cap has cut off was made whole while it came."""
         if request.run.caller != self._key:  # else somebody calls the protected method by hand
             self._own = begin_reserved(
                 self._key, partial(payment.run.account.release, payment.hold)
@@ -165,7 +179,7 @@ class BudgetCall(StageCall):
             answer, step = self._made_whole(answer)
             steps.append(step)
             self._note(step)
-        elif self.request.facts.answer_form.is_structured and not self.request.run.stopped:
+        elif reads_object(self.request) and not self.request.run.stopped:
             self._learn_object(answer)
         self._remember(answer)
         return self._marked(answer, steps)
@@ -181,26 +195,35 @@ class BudgetCall(StageCall):
         paid.run.note_degraded(paid.agent, taken, paid.hold, self.request.run.run_id)
 
     def _made_whole(self, answer: Answer) -> tuple[Answer, str]:
-        """Mend what the budget's cap has cut off, as far as the limit has not; say how."""
+        """Mend what the budget's cap has cut off, as far as that was not done; say how."""
         message = answer.message
-        whole, step = None, Step.CUT
-        if self.request.facts.answer_form.is_structured:
-            whole, step = self._whole_object(message), Step.COMPLETED
-            if whole is None:
-                raise self._no_object()
-        elif message.invalid_tool_calls:
-            step = Step.NO_CALL
-            text = message.text or "[No answer: the call of a tool did not fit into the budget.]"
-            whole = _saying(message, AIMessage(text, tool_calls=message.tool_calls))
+        if self._mended is not None:
+            return answer.override(storable=False), self._mended
+        whole, step = self._whole(message)
+        if whole is None and self.request.facts.answer_form.is_structured:
+            raise self._no_object()
         if whole is None:
             return answer, step
-        result = answer.result.model_copy(update={"generations": [ChatGeneration(message=whole)]})
+        made = _saying(message, whole)
+        result = answer.result.model_copy(update={"generations": [ChatGeneration(message=made)]})
         return answer.override(result=result, storable=False), step
 
-    def _whole_object(self, message: AIMessage) -> AIMessage | None:
-        """Return *message* with its object made whole; ``None``: that cannot be done."""
-        whole = completed(self.request, message, "[cut off by the budget]")
-        return None if whole is None else _saying(message, whole)
+    def _whole(self, message: AIMessage) -> tuple[AIMessage | None, str]:
+        """Return what the cap has left of an answer, whole, and how that was done.
+
+        An object is completed; a call of a tool, which could do anything, is left out. ``None``: it
+        is no object and calls no tool, or cannot be made whole.
+        """
+        is_object = self.request.facts.answer_form.is_structured
+        calls, cut = calls_at_cap(message)
+        if is_object or (cut is not None and reads_calls(self.request)):
+            whole = completed(self.request, message, "[cut off by the budget]")
+            if whole is not None or is_object:
+                return whole, Step.COMPLETED
+        if cut is None:
+            return None, Step.CUT
+        text = message.text or ("" if calls or self._has_shown_text else _NO_CALL)
+        return AIMessage(text, tool_calls=calls), Step.NO_CALL
 
     def _no_object(self) -> RefusedCall:
         """Return what to raise where the caller could read neither what was written nor a text."""
@@ -407,35 +430,49 @@ def _is_cut(answer: Answer) -> bool:
 class WatchingCall(BudgetCall):
     """A call whose pieces are seen as they come: to stop it, or to know what was sent.
 
-    The pieces of an object under a cap are kept back to its end: what was shown of one that is cut
-    off could not be made whole any more.
+    The pieces of an object under a cap are kept back to its end, and so are calls of tools: what
+    was shown of one that is cut off could not be made whole, or taken back, any more.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._kept: AIMessageChunk | None = None
-        self._keeps = self._cap is not None and self.request.facts.answer_form.is_structured
+        is_object = self.request.facts.answer_form.is_structured
+        self._keeps_all = self._cap is not None and is_object
+        self._keeps_calls = self._cap is not None and bool(self.request.facts.tools)
 
     def chunk(self, chunk: AIMessageChunk) -> Iterable[AIMessageChunk]:
         """Let the word limit decide, where there is one."""
         passed = (chunk,) if self._limit is None else self._limit.chunk(chunk)
-        return self._keep(passed) if self._keeps else passed
+        return self._keep(passed) if self._keeps_all or self._keeps_calls else passed
 
     def finish(self) -> Iterable[AIMessageChunk]:
-        """Return what the word limit has held back, or the object that was kept."""
+        """Return what the word limit has held back, and what was kept."""
         rest = () if self._limit is None else self._limit.finish()
-        if not self._keeps:
+        if not (self._keeps_all or self._keeps_calls):
             return rest
-        self._keep(rest)
-        kept = self._kept
-        if kept is None or not self.request.run.at_cap:
-            return () if kept is None else (kept,)
+        rest, kept = self._keep(rest), self._kept
+        if kept is None:
+            return rest
+        if not self.request.run.at_cap:
+            return (kept,)
+        whole, step = self._whole(kept)
+        if whole is None:
+            return (kept,)
+        self._mended = step
         message = as_message(kept)
         assert isinstance(message, AIMessage)
-        whole = self._whole_object(message)
-        return (kept if whole is None else as_chunk(whole),)
+        return (as_chunk(_saying(message, whole)),)
 
-    def _keep(self, pieces: Iterable[AIMessageChunk]) -> Iterable[AIMessageChunk]:
+    def _keep(self, pieces: Iterable[AIMessageChunk]) -> list[AIMessageChunk]:
+        """Return those pieces that need not be kept."""
+        passed = []
         for piece in pieces:
-            self._kept = piece if self._kept is None else self._kept + piece
-        return ()
+            if self._kept is not None:
+                self._kept += piece
+            elif self._keeps_all or piece.tool_call_chunks:
+                self._kept = piece
+            else:
+                self._has_shown_text |= bool(piece.text.strip())
+                passed.append(piece)
+        return passed

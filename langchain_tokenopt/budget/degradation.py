@@ -15,7 +15,12 @@ from typing import Final
 from langchain_tokenopt.budget.holds import Denial, Hold
 from langchain_tokenopt.budget.leases import CallCost
 from langchain_tokenopt.budget.money import terms_of, with_standard_tier
-from langchain_tokenopt.budget.request_budget import UNBOUNDED_ANSWER, RequestBudget, answer_bounds
+from langchain_tokenopt.budget.request_budget import (
+    UNBOUNDED_ANSWER,
+    RequestBudget,
+    answer_bounds,
+    reads_object,
+)
 from langchain_tokenopt.budget.room import NO_DEMANDS, Demands, Room
 from langchain_tokenopt.budget.run import BudgetRun
 from langchain_tokenopt.budget.rungs import (
@@ -235,7 +240,7 @@ class Degradation:
         limit, facts = tokens - needs.last_answer, candidate.request.facts
         if needs.is_known:  # stopped by a limit, a model may have written up to its cap
             limit = tokens // 4
-        if facts.answer_form.is_structured:  # cut off, it is of no use
+        if reads_object(candidate.request):  # cut off, it is of no use
             unsure = (facts.tool_tokens.tokens + facts.schema_tokens.tokens) // _UNSURE
             limit = max(limit, room.available - unsure)
         spare = max(limit - needs.input - needs.usual_output, 0) // (1 + room.beside)

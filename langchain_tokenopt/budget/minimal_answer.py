@@ -78,10 +78,11 @@ def asked_object(
         name: The tool that the model has chosen.
 
     Raises:
-        UnfillableError: Some tool must be called, and none of them is known to be a form.
+        UnfillableError: It comes in a call of a tool, and none of them is known to be a form.
     """
     form = asked_form(request)
-    if not form.must_call_tool or form.tool is not None:
+    is_free_call = form.kind == "tools" and name is not None
+    if form.tool is not None or not (form.must_call_tool or is_free_call):
         return form.schema or {"type": "object"}, form.tool
     found = form_among(request.facts.tools, name)
     if found is None:

@@ -10,7 +10,7 @@ from langchain_tokenopt.budget.input_margin import InputMargin, input_margin_of
 from langchain_tokenopt.budget.plan_settings import PlanSettings
 from langchain_tokenopt.budget.structured_answer import asked_schema, object_size, schema_name
 from langchain_tokenopt.forecast import UsageForecaster
-from langchain_tokenopt.request.form_tools import forms_among
+from langchain_tokenopt.request.form_tools import are_forms, forms_among
 from langchain_tokenopt.request.model_request import ModelRequest
 
 __all__ = [
@@ -20,6 +20,8 @@ __all__ = [
     "answer_forms",
     "charged_tokens",
     "counted_within",
+    "reads_calls",
+    "reads_object",
     "request_budget",
     "sent_tokens",
 ]
@@ -118,14 +120,14 @@ def request_budget(
         usual_answer: What an answer hardly exceeds by the few that were seen.
         expected_answer: What it takes as a rule, by those.
     """
-    facts = request.facts
+    facts, is_object = request.facts, reads_object(request)
     # The line that asks for a length may still be needed.
     tokens = facts.input_tokens.tokens + _LIMIT_LINE_TOKENS
     tokens += _REMAINING_LINE_TOKENS * plan.show_remaining
     sent = sent_tokens(request, tokens)
     limits = (facts.output_cap, plan.max_output_tokens_per_call)
     ceiling = min((limit for limit in limits if limit is not None), default=UNBOUNDED_ANSWER)
-    if facts.answer_form.is_structured:
+    if is_object:
         least, usual, is_known = _object_lengths(request, forecaster, words, tokens_per_word)
     else:
         known = _expected(request, forecaster, agent, words, tokens_per_word)
@@ -135,7 +137,7 @@ def request_budget(
             usual, is_known, ceiling = guess, False, min(ceiling, known)
         least = min(usual, SHORT_ANSWER)
     expected = usual
-    if not facts.answer_form.is_structured:
+    if not is_object:
         rule = round(EXPECTED * usual)
         if not is_known and expected_answer is not None:
             rule = min(usual, expected_answer)
@@ -184,7 +186,7 @@ def answer_bounds(request: ModelRequest, sent: int) -> AnswerBounds:
 
 def _shortest(request: ModelRequest, sent: int, least: int) -> int:
     facts, frame = request.facts, _frame_tokens(request)
-    if facts.answer_form.is_structured:
+    if reads_object(request):
         return min(sent, frame) + least
     return min(sent, frame - facts.tool_tokens.tokens) + min(least, SHORT_ANSWER)
 
@@ -241,6 +243,23 @@ def answer_forms(request: ModelRequest) -> list[Any]:
         return []
     forms = forms_among(tools)
     return forms if len(forms) < len(tools) else []
+
+
+def reads_calls(request: ModelRequest) -> bool:
+    """Whether the calls themselves are what is asked for: all tools are forms, none was answered.
+
+    As where a chain reads objects from the calls that a model was free to make.
+    """
+    tools = request.facts.tools
+    if not tools or request.facts.answer_form.is_structured:
+        return False
+    was_told = any(message.type == "tool" for message in request.messages)
+    return not was_told and are_forms(tools)
+
+
+def reads_object(request: ModelRequest) -> bool:
+    """Whether an object is read from the answer."""
+    return request.facts.answer_form.is_structured or reads_calls(request)
 
 
 def _last_answer(request: ModelRequest, sent: int, object_tokens: int) -> int:

@@ -22,6 +22,8 @@ from langchain_tokenopt.budget.request_budget import (
     RequestBudget,
     answer_forms,
     counted_within,
+    reads_calls,
+    reads_object,
     request_budget,
 )
 from langchain_tokenopt.budget.run_notes import StepTaken, with_step
@@ -91,6 +93,8 @@ class Candidate:
     whole: ModelRequest | None = None
     """The request with all of its documents, where they were shortened: to be shortened anew, since
     what was cut once reads worse."""
+    is_last: bool = False
+    """Nothing is kept for a turn after it: its calls are what is asked for."""
 
     def has_taken(self, name: str) -> bool:
         """Whether a step of this name was taken."""
@@ -118,7 +122,7 @@ class Climb:
     """Earlier answers of the run, which may stand in the prompt."""
     others_read: Sequence[str] = ()
     """What others have been given of their documents, where these were shortened."""
-    _known: dict[tuple[int, int | None], tuple[ModelRequest, RequestBudget]] = field(
+    _known: dict[tuple[int, int | None, bool], tuple[ModelRequest, RequestBudget]] = field(
         default_factory=dict, repr=False
     )
 
@@ -130,7 +134,7 @@ class Climb:
 
     def needs(self, at: Candidate) -> RequestBudget:
         """Return what a candidate needs; every rung asks."""
-        key = id(at.request), at.length
+        key = id(at.request), at.length, at.is_last
         if key not in self._known:
             found = request_budget(
                 at.request,
@@ -142,6 +146,7 @@ class Climb:
                 self.usual_answer,
                 self.expected_answer,
             )
+            found = replace(found, last_answer=0) if at.is_last else found
             self._known[key] = at.request, found  # kept, so that no other has its id
         return self._known[key][1]
 
@@ -291,7 +296,7 @@ def _old_turns(climb: Climb, request: ModelRequest, goal: int) -> ModelRequest:
 def asked_words(at: Candidate, climb: Climb, output: int) -> int:
     """Return the words to ask for, so that the answer has no more than *output* tokens."""
     frame = MARKUP_TOKENS
-    if at.request.facts.answer_form.is_structured:
+    if reads_object(at.request):
         frame = object_size(asked_schema(at.request))[0]
     return max(1, math.floor((output / at.request.facts.generations - frame) / climb.per_word(at)))
 
@@ -328,7 +333,7 @@ class _Words:
 def brief_output(at: Candidate, needs: RequestBudget) -> int:
     """Return the tokens of the shortest answer that still says something."""
     facts = at.request.facts
-    if facts.answer_form.is_structured or facts.thinking_tokens:
+    if reads_object(at.request) or facts.thinking_tokens:
         return needs.least_output
     return min(_BRIEF * facts.generations, needs.least_output)
 
@@ -340,7 +345,7 @@ class _Brief:
     name: str = Step.SHORT
 
     def applies(self, at: Candidate, climb: Climb) -> bool:
-        return climb.tools is not None and not at.request.facts.answer_form.is_structured
+        return climb.tools is not None and not reads_object(at.request)
 
     def shrink(self, at: Candidate, climb: Climb, room: int) -> Candidate:
         needs = climb.needs(at)
@@ -387,7 +392,8 @@ def _renamed(model: BaseChatModel, name: str) -> BaseChatModel | None:
 class _NoTools:
     """Takes the tools away, and tells the model so.
 
-    Where the answer is one of them, a form to be filled in, it stays.
+    Where the answer is one of them, a form to be filled in, it stays. Where all are forms, nothing
+    else would be read, so they stay, too: only the turn after them goes.
     """
 
     name: str = Step.NO_TOOLS
@@ -398,6 +404,8 @@ class _NoTools:
         return is_free or bool(answer_forms(at.request))
 
     def shrink(self, at: Candidate, climb: Climb, room: int) -> Candidate:
+        if reads_calls(at.request):
+            return replace(at, is_last=True)
         whole = None if at.whole is None else _without_tools(at.whole)
         made = replace(at, request=_without_tools(at.request), whole=whole)
         lost = len(at.request.facts.tools) - len(made.request.facts.tools)

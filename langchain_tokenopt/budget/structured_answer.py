@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, InvalidToolCall, ToolCall
 from langchain_core.utils.json import parse_partial_json
 
 from langchain_tokenopt.budget.minimal_answer import (
@@ -26,7 +26,7 @@ from langchain_tokenopt.request.form_tools import name_and_schema
 from langchain_tokenopt.request.model_request import ModelRequest
 from langchain_tokenopt.text.sentences import ENDS, sentences_of
 
-__all__ = ["asked_schema", "completed", "object_size", "schema_name"]
+__all__ = ["asked_schema", "calls_at_cap", "completed", "object_size", "schema_name"]
 
 _CHARACTERS_PER_TOKEN: Final = 3
 """Of names and values of enumerations, on the safe side."""
@@ -54,7 +54,7 @@ def object_size(schema: Schema | None) -> tuple[int, int]:
 def asked_schema(request: ModelRequest) -> Schema | None:
     """Return the schema of the object that is asked for; of several, of the longest."""
     form = asked_form(request)
-    if form.schema is not None or not form.must_call_tool:
+    if form.schema is not None or not form.may_call_tools:
         return form.schema
     schemas = [name_and_schema(tool)[1] for tool in request.facts.tools]
     return max(schemas, key=object_size, default=None)
@@ -102,25 +102,58 @@ def schema_name(schema: Schema | None) -> str:
 # --- an object that was cut off
 
 
+def calls_at_cap(message: AIMessage) -> tuple[list[ToolCall], ToolCall | InvalidToolCall | None]:
+    """Return the calls of an answer that a cap has ended, and apart from them the one that it cut.
+
+    That is the last, unless its arguments are known to have come to their end: pieces of a stream
+    are read as far as they came, and half a text would pass for all of it.
+
+    Example:
+        >>> whole = {"name": "save", "args": '{"text": "All."}', "id": "1", "index": 0}
+        >>> half = {"name": "save", "args": '{"text": "Ha', "id": "2", "index": 1}
+        >>> calls, cut = calls_at_cap(AIMessageChunk("", tool_call_chunks=[whole, half]))
+        >>> [call["args"] for call in calls], cut["args"]
+        ([{'text': 'All.'}], {'text': 'Ha'})
+    """
+    calls, invalid = list(message.tool_calls), message.invalid_tool_calls
+    if invalid:
+        return calls, invalid[-1]
+    pieces = message.tool_call_chunks if isinstance(message, AIMessageChunk) else ()
+    if not calls or (pieces and _is_json(pieces[-1]["args"])):
+        return calls, None
+    return calls[:-1], calls[-1]
+
+
+def _is_json(text: str | None) -> bool:
+    try:
+        json.loads(text or "{}")
+    except ValueError:
+        return False
+    return True
+
+
 def completed(request: ModelRequest, message: AIMessage, text: str) -> AIMessage | None:
     """Return an answer that was cut off as an object of its schema.
 
-    What the model has written stays; a text ends at its last whole sentence, a number that may lack
-    digits goes. What is missing is the smallest value that the schema allows, with *text* in its
-    free texts.
+    What the model has written stays, with the objects before it; a text ends at its last whole
+    sentence, a number that may lack digits goes. What is missing is the smallest value that the
+    schema allows, with *text* in its free texts.
 
     Returns:
         ``None`` where it cannot be made whole.
     """
-    calls = [*message.tool_calls, *message.invalid_tool_calls]
-    written: Any = calls[0]["args"] if calls else message.text
+    before, cut = calls_at_cap(message)
+    if before and cut is None:  # they came to their end, and nothing else is read
+        return AIMessage(message.text, tool_calls=before)
+    written: Any = message.text if cut is None else cut["args"]
     try:
-        schema, tool = asked_object(request, calls[0]["name"] if calls else None)
+        schema, tool = asked_object(request, cut and cut["name"])
         value = parse_partial_json(written) if isinstance(written, str) else written
         whole = _Completion(schema, text).of(value, schema, _is_open(written), 0)
-        return object_message(request, whole, tool)
+        made = object_message(request, whole, tool)
     except (UnfillableError, ValueError):
-        return None
+        return AIMessage(message.text, tool_calls=before) if before else None
+    return made.model_copy(update={"tool_calls": [*before, *made.tool_calls]}) if before else made
 
 
 def _is_open(written: Any) -> bool:

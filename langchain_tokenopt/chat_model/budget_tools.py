@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from langchain_core.messages import BaseMessage, SystemMessage, ToolMessage
 
 from langchain_tokenopt.budget.plan import BudgetPlan
+from langchain_tokenopt.budget.request_budget import reads_object
 from langchain_tokenopt.budget.stage import BudgetStage
 from langchain_tokenopt.budget.tools import MADE_UP
 from langchain_tokenopt.chat_model.caller_frame import frame_of, holds_all
@@ -69,7 +70,7 @@ class _Tools:
         others = [m for m in messages if not isinstance(m, SystemMessage)]
         before = request.facts.message_tokens.tokens
         allowed = max_tokens - (before - count_messages(others, model=model).tokens)
-        frame = frame_of(others)
+        frame = frame_of(others, asks=not reads_object(request))
         made = _compressed(others, max(1, allowed), tuple(frame), model, known)
         if made is None:
             return request

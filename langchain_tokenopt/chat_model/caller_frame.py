@@ -40,12 +40,17 @@ _ASKS: Final = re.compile(
 """Asks, or speaks to the reader."""
 
 
-def frame_of(messages: Sequence[BaseMessage]) -> list[str]:
+def frame_of(messages: Sequence[BaseMessage], *, asks: bool = True) -> list[str]:
     r"""Return the sentences of user messages that frame their material.
 
     Outside of tags that hold material that is all of a message, and so it is of a short message
     that announces none. Otherwise it is its first paragraph, and the last one where that is short
     and asks or speaks to the reader; under headings, the last section.
+
+    Args:
+        messages: The prompt.
+        asks: Whether they say what is wanted. Where a schema says it, a short message that does not
+            ask anything is material: only its first and last sentence frame it.
 
     Example:
         >>> text = "You are a clerk. Be brief.\n\nnotes:\nTea is hot.\n\nIce is cold."
@@ -56,7 +61,7 @@ def frame_of(messages: Sequence[BaseMessage]) -> list[str]:
     found: list[str] = []
     for message in users:
         is_last = message is users[-1]
-        for part in _framing(text_of(message), is_last=is_last):
+        for part in _framing(text_of(message), is_last=is_last, asks=asks):
             found += [line.strip() for line in _sentences(part) if line.strip()]
     return list(dict.fromkeys(found))
 
@@ -72,7 +77,7 @@ def _sentences(text: str) -> Iterator[str]:
         yield from sentences_of(line)
 
 
-def _framing(text: str, *, is_last: bool) -> Iterator[str]:
+def _framing(text: str, *, is_last: bool, asks: bool) -> Iterator[str]:
     outside, quoted = _without_tags(text)
     if quoted:
         yield outside
@@ -80,7 +85,11 @@ def _framing(text: str, *, is_last: bool) -> Iterator[str]:
     parts = [part for part in _PARAGRAPHS.split(text.strip()) if part.strip()]
     if not parts:
         return
-    if _size(text) <= 2 * _SHORT and not _HEADING.search(text) and not any(map(_announces, parts)):
+    is_short = _size(text) <= 2 * _SHORT
+    if is_short and not asks and len(parts) == 1 and not _ASKS.search(text):
+        yield from _ends(text)
+        return
+    if is_short and not _HEADING.search(text) and not any(map(_announces, parts)):
         yield text
         return
     first, last = parts[0], parts[-1]
@@ -115,5 +124,10 @@ def _announces(paragraph: str) -> bool:
 
 def _edges(paragraph: str) -> str:
     """Return the first and the last sentence of a long paragraph, as far as they ask."""
+    return "\n".join(s for s in _ends(paragraph) if _ASKS.search(s))
+
+
+def _ends(paragraph: str) -> tuple[str, str]:
+    """Return the first and the last sentence of a paragraph."""
     sentences = [line for line in _sentences(paragraph) if line.strip()]
-    return "\n".join(s for s in (sentences[0], sentences[-1]) if _ASKS.search(s))
+    return sentences[0], sentences[-1]

@@ -99,14 +99,15 @@ class MessageExcerpt:
         self._id = message.id or self._id
         if _PROVIDER in message.response_metadata:
             self._provider = {_PROVIDER: message.response_metadata[_PROVIDER]}
-        if message.tool_calls or getattr(message, "tool_call_chunks", None):
+        pieces = getattr(message, "tool_call_chunks", None)
+        if message.tool_calls or message.invalid_tool_calls or pieces:
             self.calls_tools = True
         content = message.content
         blocks: list[Any] = [content] if isinstance(content, str) else content
         shown: list[Any] = []
         if last:
             whole = self.text.feed("".join(map(_text_of, blocks)))
-            self._lay_out(blocks, whole + self.text.finish(broken_off=broken_off), shown)
+            self._lay_out(blocks, whole + self._end(broken_off=broken_off), shown)
         else:
             for block in blocks:
                 self._take(block, isinstance(content, str), shown)
@@ -121,12 +122,17 @@ class MessageExcerpt:
     def rest(self, *, broken_off: bool = False) -> AIMessageChunk | None:
         """Return what was held back, as a chunk; ``None`` when that is nothing."""
         shown: list[Any] = []
-        self._dress(self.text.finish(broken_off=broken_off), shown)
+        self._dress(self._end(broken_off=broken_off), shown)
         if not shown:
             return None
         if self._last is None:
             return AIMessageChunk(content="".join(map(_text_of, shown)), id=self._id)
         return AIMessageChunk(content=shown, id=self._id, response_metadata=self._provider)
+
+    def _end(self, *, broken_off: bool) -> str:
+        """Return the end of the text; what calls a tool and says nothing has none."""
+        says_nothing = self.calls_tools and not self.text.received
+        return self.text.finish(broken_off=broken_off and not says_nothing)
 
     def _take(self, block: Any, is_whole_content: bool, shown: list[Any]) -> None:
         """Read one block; add what may be shown now."""

@@ -9,7 +9,6 @@ in by somebody else than the model; a call of any other could do anything.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from threading import Lock
@@ -19,7 +18,7 @@ from langchain_core.tools import BaseTool
 
 from langchain_tokenopt.core.tool_schemas import declared_functions
 
-__all__ = ["form_among", "form_names", "forms_among", "name_and_schema", "note_forms"]
+__all__ = ["are_forms", "form_among", "form_names", "forms_among", "name_and_schema", "note_forms"]
 
 _REMEMBERED: Final = 1_024
 _known: OrderedDict[str, str | None] = OrderedDict()
@@ -62,6 +61,11 @@ def forms_among(tools: Iterable[Any]) -> list[Any]:
     return [tool for tool in tools if _key(tool) in _known]
 
 
+def are_forms(tools: Iterable[Any]) -> bool:
+    """Whether a request's tools are all forms."""
+    return all(_key(tool) in _known for tool in tools)
+
+
 def form_names() -> set[str | None]:
     """Return the names of all forms that are known, to see at once that a tool is none of them."""
     with _lock:
@@ -82,5 +86,10 @@ def _is_form(tool: Any) -> bool:
 
 
 def _key(tool: Any) -> str:
-    text = json.dumps(tool, sort_keys=True, default=str)
-    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+    """Return what tells a form from others: its name and its fields.
+
+    The same class is written in several ways, by LangChain with its docstring and without titles.
+    """
+    name, schema = name_and_schema(tool)
+    fields = sorted(schema.get("properties") or ()), sorted(schema.get("required") or ())
+    return hashlib.blake2b(f"{name} {fields}".encode(), digest_size=12).hexdigest()
