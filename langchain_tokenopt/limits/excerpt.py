@@ -81,8 +81,8 @@ class Excerpt:
         self._shown = 0
         self._cuts: list[int] = []
         """Where the first unit may be cut behind each of its words, the tag it ends in included."""
-        self._may_cut: list[bool] = []
-        """Whether that is outside of tags and formulas."""
+        self._holds: list[int | None] = []
+        """Where the tag or formula begins that each of these words stands in."""
         self._word_ends: list[OpenParts] = []
         """What is open there; only for a limit in tokens, which counts what closes it."""
         self._end: Boundary | None = None
@@ -165,7 +165,7 @@ class Excerpt:
     def _note_cut(self, number: int) -> None:
         """The word of this number ends here, so far."""
         self._cuts[number:] = [len(self._chars)]
-        self._may_cut[number:] = [self._scanner.holds_from is None]
+        self._holds[number:] = [self._scanner.holds_from]
         if self._limit.tokens is not None:
             self._word_ends[number:] = [self._scanner.open]
 
@@ -238,7 +238,7 @@ class Excerpt:
         for number in range(min(len(ends) - 1, bisect_right(ends, at)) - 1, -1, -1):
             if ends[number] <= self._shown:
                 break
-            if self._holds_cut(number):
+            if self._holds[number] is None and self._holds_cut(number):
                 return ends[number]
         return self._shown
 
@@ -272,9 +272,12 @@ class Excerpt:
         if not allowed:
             return self._shown
         outside = allowed
-        while outside and not self._may_cut[outside - 1]:
+        while outside and self._holds[outside - 1] is not None:
             outside -= 1
-        return max(self._shown, ends[(outside or allowed) - 1])
+        at = ends[(outside or allowed) - 1]
+        if 0 < outside < allowed and limit.tokens is None:
+            at = max(at, self._holds[outside] or 0)  # with what a stream has shown before the tag
+        return max(self._shown, at)
 
     def _most_affordable(self, allowed: int) -> int:
         """How many of the first *allowed* words fit with what closes them."""

@@ -25,6 +25,7 @@ from langchain_tokenopt.text.sentences import (
     begins_sentence,
     is_abbreviation,
     is_before_number,
+    is_letter_behind,
     may_be_ordinal,
 )
 from langchain_tokenopt.text.words import extends
@@ -140,6 +141,8 @@ _HEADING = re.compile(r"#{1,6}[ \t]")
 _FENCE = re.compile(r"`{3,}|~{3,}")
 _FENCE_END = re.compile(r"(?:`+|~+)[ \t]*")
 _JSON_INFO = re.compile(r"(?:`+|~+)[ \t]*(?:geo)?json[5c]?\b", re.IGNORECASE)
+_FENCE_IN_LINE = re.compile(r"`{3,}json[5c]?", re.IGNORECASE)
+"""Models write it behind a word, and parsers read what follows."""
 _UNDERLINE = re.compile(r"(?=[|:\s]*-)[-:|\s]+|=+\s*")
 _RULE = re.compile(r"(?:\*[ \t]*){3,}|(?:_[ \t]*){3,}|(?:-[ \t]+){2,}-[ \t]*")
 
@@ -226,7 +229,7 @@ class Scanner:
         self._inline = InlineMarks()
         self._elements = Elements()
         self._held_from = 0
-        self._token = ""
+        self._token = self._word_before = ""
         self._last = ""
         self._candidate: _Candidate | None = None
 
@@ -366,7 +369,7 @@ class Scanner:
         continues = line is _Line.TEXT and self._previous in (_Line.TEXT, _Line.ITEM)
         if not continues:
             self._inline.reset()
-            self._token = ""
+            self._token = self._word_before = ""
 
     def _open_fence(self, body: str) -> None:
         found = _FENCE.match(body)
@@ -405,7 +408,13 @@ class Scanner:
             if line is not _Line.BLANK:
                 boundary = self._begin_content(line)
         if not self._in_code:
+            opens = _FENCE_IN_LINE.fullmatch(self._token) if self._inline.code else None
             boundary = self._read_through("\n", self._at - 1, self.content_end) or boundary
+            if opens:
+                self._fence, self._json = "`" * self._inline.code, True
+                self._fence_prefix = ""
+                self._line = _Line.FENCE
+                self._inline.reset()
         if self._line is _Line.FENCE_END:
             self._fence = ""
         self._mark_line_end()
@@ -489,12 +498,18 @@ class Scanner:
                 cjk=char in CJK_ENDS,
                 before_number=is_before_number(self._token),
             )
-        self._token = "" if char.isspace() else (self._token + char)[-LONGEST_HEAD:]
+        if not char.isspace():
+            self._token = (self._token + char)[-LONGEST_HEAD:]
+        elif self._token:
+            self._word_before, self._token = self._token, ""
         return boundary
 
     def _token_has_stop(self) -> bool:
         """Whether a full stop here belongs to the word before it: "Dr.", "z.B.", "am 3."."""
-        return is_abbreviation(self._token) or may_be_ordinal(self._token)
+        token = self._token
+        if is_letter_behind(token, self._word_before):
+            return False
+        return is_abbreviation(token) or may_be_ordinal(token)
 
     def _follow_end(self, char: str, at: int) -> Boundary | None:
         """Settle the end of a sentence by the character after it."""

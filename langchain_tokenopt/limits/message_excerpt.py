@@ -20,8 +20,13 @@ _Form = str | Mapping[str, Any] | None
 _CONTINUES = "continues"
 _PROVIDER = "model_provider"
 
-_JSON = re.compile(r"\s*(?:\{\s*[\"}]|\[\s*\{)")
-_MAYBE_JSON = re.compile(r"\s*(?:\{\s*|\[\s*)?")
+_VALUE = r"(?:-?\d[\d.eE+-]*|true|false|null)\s*,\s*"
+_JSON = re.compile(
+    rf"\s*(?:\{{\s*[\"}}]|\[\s*(?:[{{\"]|\[\s*(?:[{{\"\[]|{_VALUE})|(?:{_VALUE}){{3}}))"
+)
+"""An object, or a list of texts, objects, lists or more than three values: ``[1]`` and ``[2, 3]``
+at the beginning of an answer cite."""
+_MAYBE_JSON = re.compile(r"\s*(?:\{\s*|\[\s*\[?[\s\d.,eE+truefalsn-]*)?")
 _LONGEST_BEGINNING = 200
 """Characters after which a bracket and spaces are no beginning of JSON any more."""
 
@@ -29,7 +34,7 @@ _LONGEST_BEGINNING = 200
 class TextExcerpt:
     """Shows the excerpt of a text that comes in pieces.
 
-    A text that begins as a JSON object is structured output whatever it was asked for as: half of
+    A text that begins as JSON does is structured output whatever it was asked for as: half of
     it would be worth nothing, so it is shown as it is.
     """
 
@@ -56,11 +61,9 @@ class TextExcerpt:
                 self.is_json = True
                 return text
             is_short = len(text) <= _LONGEST_BEGINNING
-            if is_short and text.strip() and _MAYBE_JSON.fullmatch(text):
+            if is_short and _MAYBE_JSON.fullmatch(text):
                 self._beginning = text
                 return ""
-            if not text.strip():
-                self._beginning = ""
         return self.excerpt.feed(text)
 
     def finish(self, *, broken_off: bool = False) -> str:

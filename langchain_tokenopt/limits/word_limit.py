@@ -56,8 +56,8 @@ class WordLimit(Runnable[Any, Any]):
     An answer of which something was left out says so in its ``response_metadata``:
     ``tokenopt_stopped_by`` or ``tokenopt_trimmed_by``. A text that
     fits is not changed by a byte. Tool calls, reasoning, images and structured output
-    (a schema, a forced tool, text that begins as a JSON object, or with a code block of JSON after
-    at most one unit) are never touched.
+    (a schema, a forced tool, text that begins as JSON does, or with a code block of JSON after at
+    most one unit) are never touched.
 
     Words are what word processors count; in Chinese and Japanese, characters.
 

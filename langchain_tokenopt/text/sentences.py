@@ -23,6 +23,7 @@ __all__ = [
     "begins_sentence",
     "is_abbreviation",
     "is_before_number",
+    "is_letter_behind",
     "may_be_ordinal",
     "quoted_spans",
     "sentence_ends",
@@ -131,6 +132,30 @@ def may_be_ordinal(token: str) -> bool:
     return _ORDINAL.fullmatch(_bare(token)) is not None
 
 
+_LETTERED: Final = _words(
+    """
+    hall room group plan class type vitamin gate exhibit appendix annex part phase option block
+    building terminal point team grade hepatitis model platform zone line level form series wing
+    unit schedule category section column rank size article step stage
+    halle gruppe typ anhang teil gleis raum klasse stufe grupo tipo clase parte anexo sala groupe
+    classe salle annexe gruppo allegato classe groep bijlage zaal
+    """
+)
+"""A capital letter behind one of these is its name ("hall A."), behind another word an initial."""
+
+
+def is_letter_behind(token: str, before: str) -> bool:
+    """Say whether *token* is a letter that names the thing *before* it, or a unit behind a number.
+
+    Example:
+        >>> is_letter_behind("A", "hall"), is_letter_behind("h", "9"), is_letter_behind("J", "by")
+        (True, True, False)
+    """
+    if len(token) != 1:
+        return False
+    return before.lower() in _LETTERED or (token == "h" and before[-1:].isdigit())
+
+
 _GOES_ON: Final = frozenset("とっはがをにもでなの、，,")
 
 
@@ -183,16 +208,6 @@ _BEFORE_ORDINALS: Final = _words("am der dem den des die das vom zum im seit ab 
 _MONTHS: Final = _words(
     "januar februar märz april mai juni juli august september oktober november dezember"
 )
-_LETTERED: Final = _words(
-    """
-    hall room group plan class type vitamin gate exhibit appendix annex part phase option block
-    building terminal point team grade hepatitis model platform zone line level form series wing
-    unit schedule category section column rank size article step stage
-    halle gruppe typ anhang teil gleis raum klasse stufe grupo tipo clase parte anexo sala groupe
-    classe salle annexe gruppo allegato classe groep bijlage zaal
-    """
-)
-"""A capital letter behind one of these is its name ("hall A."), behind another word an initial."""
 
 
 def sentence_ends(
@@ -275,9 +290,7 @@ def _abbreviates(text: str, start: int, dot: int) -> bool:
         if text[dot + 1 : dot + 4].lstrip()[:1].isdigit():
             return True
         return len(word) < 3 and word.islower() and _is_dotted(last)
-    if len(word) == 1 and last.lower() in _LETTERED:
-        return False
-    return is_abbreviation(word)
+    return not is_letter_behind(word, last) and is_abbreviation(word)
 
 
 _ENDING: Final = 5

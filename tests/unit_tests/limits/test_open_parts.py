@@ -94,7 +94,7 @@ def test_elements_are_closed(text, words, expected):
         ("Places: $$$ is dear. $ is not. End.", 4, "Places: $$$ is dear."),
         ("\\begin{itemize}\n\\item One.\n\n\\item Two.\n\\end{itemize}", 3,
          "\\begin{itemize}\n\\item One.\\end{itemize}"),
-        ("So:\n\n\\begin{align}\nx &= 1. \\\\[2pt]\ny &= 2\n\\end{align}\n\nDone.", 4, "So…"),
+        ("So:\n\n\\begin{align}\nx &= 1. \\\\[2pt]\ny &= 2\n\\end{align}\n\nDone.", 4, "So:…"),
         ("One \\(x\\) two. Three.", 3, "One \\(x\\) two."),
         ("\\[ a + b + c + d \\] End.", 2, "\\[ a + b…\\]"),
     ],
@@ -108,7 +108,7 @@ DATA = {"answer": "It is long. It goes on and on.", "rows": [{"a": 1}, {"b": [2,
 FENCED = f"```json\n{json.dumps(DATA, indent=2)}\n```"
 
 
-@pytest.mark.parametrize("before", ["", "Here is the JSON:\n\n", "Sure. \n\n", "\n"])
+@pytest.mark.parametrize("before", ["", "Here is the JSON:\n\n", "Sure. \n\n", "\n", "Sure! "])
 @pytest.mark.parametrize("after", ["", "\n\nTell me if you need more. Bye."])
 def test_fenced_json_behind_a_parser_is_whole(before, after):
     """Around the model and behind it, whole and streamed."""
@@ -121,6 +121,26 @@ def test_fenced_json_behind_a_parser_is_whole(before, after):
 
         assert parsed.invoke("?") == DATA
         assert list(parsed.stream("?"))[-1] == DATA
+
+
+@pytest.mark.parametrize(
+    "data",
+    [[3, 5, 8, 13, 21], ["a tent", "two lamps"], [[1, 2], [3, 4]], [True, False, None, 1.5e3, -2]],
+)
+@pytest.mark.parametrize("around", ["{}", "\n{}\n"])
+def test_a_list_of_values_behind_a_parser_is_whole(data, around):
+    """However it is divided."""
+    text = around.format(json.dumps(data))
+    limit = WordLimit(1)
+
+    assert text == limit.invoke(text) == "".join(limit.transform(iter(text)))
+
+
+@pytest.mark.parametrize("text", ["[1] says that.", "[2, 3] say so.", "[[1]](u) says it."])
+def test_what_an_answer_cites_first_is_no_json(text):
+    """It is limited as any other."""
+    assert shown(text * 9, 3).startswith(text[:3])
+    assert len(shown(text * 9, 3)) < 2 * len(text)
 
 
 def test_fenced_json_further_down_is_whole_or_left_out():
@@ -268,8 +288,35 @@ def test_what_was_read_is_not_read_again(unit):
         ("Die Fa. Xaver zahlt. Ende gut.", 4, "Die Fa. Xaver zahlt."),
         ("Vgl. Abs. 3 dort. Nein.", 4, "Vgl. Abs. 3 dort."),
         ("これは文です。次の文です。", 8, "これは文です。"),
+        ("They moved to ward B. Nobody knew why.", 5, "They moved to ward B…"),
+        ("They moved to zone B. Nobody knew why.", 5, "They moved to zone B."),
+        ("Le bac part à 7 h. Il est plein.", 6, "Le bac part à 7 h."),
+        ("Written by A. Noor. Yes.", 4, "Written by A. Noor."),
     ],
 )
 def test_sentences_end_in_every_script(text, words, expected):
     """Where the room of texts says."""
     assert expected == shown(text, words)
+
+
+PARTS = (
+    "Sure! ", "```json\n[1, 2]\n```\n", "```\n", "[1] ", "One two. ", "Dr. No. ", "<i>x y</i> ",
+    "<a href='u'>see that</a>: ", "| a | b |\n", "|---|---|\n", "- item one\n", "\\(a b\\) ",
+    "hall A. So ", "\n", "\n\n", "`code it` ", "**bold ", "text** ", "“q one. ", "[1, 2, 3, 4]",
+    "[[1]](u) ", "> said\n", "e\u0301 ", "天地。", "# Head\n", "`", "$x$ ",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_in_pieces_a_text_ends_where_it_does_as_a_whole(seed):
+    """With any limit, whatever is open there: a stream shows nothing of a tag that does not fit."""
+    rng = random.Random(seed)
+    for _ in range(25):
+        text = "".join(rng.choices(PARTS, k=rng.randint(1, 8)))
+        limit = WordLimit(
+            **{rng.choice(("max_words", "max_tokens", "max_sentences")): rng.randint(1, 14)}
+        )
+        whole = limit.invoke(text)
+
+        assert "".join(limit.transform(iter(text))) == whole, (text, limit.limit)
+        assert "".join(limit.transform(iter(pieces_of(text, rng)))) == whole, (text, limit.limit)
