@@ -59,7 +59,8 @@ ENGLISH: Final = Language(
             "fulfill fulfil|pajamas pyjamas|plow plough|skeptical sceptical|check cheque|"
             "child children kid kids|physician doctor|"
             "television tv|refrigerator fridge|telephone phone|advertisement advert ad|"
-            "maximum max|minimum min|approximately approx roughly|percent pct|okay ok|"
+            "maximum max|minimum min|kilometer km|kilogram kg|centimeter cm|millimeter mm|"
+            "approximately approx roughly|percent pct|okay ok|"
             "till until|everybody everyone|anybody anyone|somebody someone|nobody no-one"
         ),
         "which": "what",
@@ -110,6 +111,7 @@ ENGLISH: Final = Language(
             r"(?:tell|explain to|let) me(?: know)?(?: please)?(?: ,)? (?=ASK )",
             "@ ",
         ),
+        (r"^(?:can|could|would|will) you (?:please )?help me (?:to )?understand (?=ASK )", "@ "),
         (rf"^(?:can|could|would|will) you (?:please |kindly )?(?={_REQUESTS}\b)", ""),
         (rf"^i (?:want|need|would like) you to (?:please )?(?={_REQUESTS}\b)", ""),
         (
@@ -118,6 +120,11 @@ ENGLISH: Final = Language(
             "@ ",
         ),
         (r"^do (?:you|anyone|anybody|someone|somebody)(?: happen to)? know(?: ,)? (?=ASK )", "@ "),
+        (
+            r"^do (?:you|anyone|anybody|someone|somebody) know (?:any |of )?method (?:to|of|for) ",
+            "how to ",
+        ),
+        (r"^(?:do you have )?any idea(?: of| on)? (?=ASK )", "@ "),
         (
             r"^i (?:want|need|wish|would like|would love|am trying|am curious|just want)"
             r"(?: to (?:know|ask|ask you|understand|find out))?(?: ,)? (?=ASK )",
@@ -132,7 +139,9 @@ ENGLISH: Final = Language(
             r"(?: in advance)?$",
             "",
         ),
-        (rf"^((?:can|could|would|{_REQUESTS}) .*) please$", r"\1"),
+        (r"(?<!say|ord| of|out|for|and) please$", ""),
+        (r"^how come ((?:\S+ ){1,3}?)(is|was|can) ", r"why \2 \1"),
+        (r"^how come (?=\S)", "why "),
         (r"^name (?=\d+ )", ""),
         (rf"^@ ({_ASKED}) (?!to )((?:\S+ )*?\S+) is$", r"\1 is \2"),
         (
@@ -180,6 +189,10 @@ ENGLISH: Final = Language(
         (rf"\b(\d+)(?:st|nd|rd|th)?(?: of)? ({_MONTHS})\b", r"\2 \1"),
         (rf"\b({_MONTHS}) (\d+)(?:st|nd|rd|th)\b", r"\1 \2"),
         (r"(?:^|(?<=, ))how (?:do|can|could|would) (?:i|we|one) ", "how to "),
+        (
+            r"^what (?:should|can|could|must|do) (?:i|we|one) (?:need to )?do to (?=\S)",
+            "how to ",
+        ),
         (r"^how to become (?=\S)", "how to be "),
         (r"^what is some of (?=\S)", "what is some "),
         (r"^((?:do|is|can|will) (?!.*\bnot\b)(?:\S+ ){1,4}?)really (?=\S)", r"\1"),

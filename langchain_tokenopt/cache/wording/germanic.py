@@ -18,7 +18,7 @@ GERMAN: Final = Language(
     code="de",
     known_by=words_of(
         "der die das den dem ist sind wie was warum wann wo wer welche welcher welches ich nicht "
-        "und ein eine einen kann man mein meine für mit auf zu im wird bei muss"
+        "und ein eine einen kann man mein meine für mit auf zu im wird bei muss wieviel wieviele"
     ),
     asking=words_of(
         "was wie warum wieso weshalb wo wohin woher wann wer wen wem welche welcher welches "
@@ -48,7 +48,7 @@ GERMAN: Final = Language(
         "über unter zwischen"
     ),
     rewrites=(
-        (r"^(?:hallo|hi|moin|servus|guten (?:tag|morgen|abend)) , ", ""),
+        (r"^(?:hallo|hi|moin|servus|guten (?:tag|morgen|abend))(?: zusammen| leute| alle)? , ", ""),
         (r"^(?:kurze frage|ich (?:habe|hätte) der frage|ich (?:habe|hätte) die frage) , ", ""),
         (r"^bitte(?: ,)? (?=\S+ )", ""),
         (
@@ -92,8 +92,8 @@ GERMAN: Final = Language(
         (r"^welche (\S+) hat die (\S+)$", r"die \1 der \2"),
         (r"^welche (\S+) (?:hat|haben) (\S+)$", r"die \1 von \2"),
         (
-            r"^(?:brauche ich|braucht man|brauchen wir|benötige ich|benötigt man|benötigen wir) ",
-            "braucht man ",
+            r"\b(?:brauche ich|brauchen wir|benötige ich|benötigt man|benötigen wir)\b",
+            "braucht man",
         ),
         (
             r"^wie (?:kann|könnte|könnten|können) (?:ich|man|wir) (.+?) (\S{3,}?)e?n$",
@@ -131,6 +131,23 @@ GERMAN: Final = Language(
         (r"^was bedeutet ", "was heißt "),
         (r"^(ASK) (?:genau|eigentlich|denn) ", r"\1 "),
         (r"\b(?:eigentlich|denn) ", ""),
+        (r" (?:eigentlich|denn)$", ""),
+        (r"\bwieviel(e?)\b", r"wie viel\1"),
+        (
+            r"^(?:kannst du|können [Ss]ie|könntest du|könnten [Ss]ie)(?: mir| uns)? (.+) "
+            r"(erklär|nenn|zeig|beschreib)en$",
+            r"\2 \1",
+        ),
+        (
+            r"^(?:ist es möglich|gibt es (?:die|der) möglichkeit)(?: ,)? (.+) zu (\S+n)$",
+            r"kann man \1 \2",
+        ),
+        (
+            r"^(?:ist es möglich|gibt es (?:die|der) möglichkeit)(?: ,)? (.+) "
+            r"(ab|an|auf|aus|ein|um|zurück|zusammen|vor|nach|weg|hin|los|mit|frei|fest|hoch|weiter)zu(\S+n)$",
+            r"kann man \1 \2\3",
+        ),
+        (r"^(?:kann ich|können wir) ", "kann man "),
         (r"^wo (?:liegt|befindet sich) ", "wo ist "),
         (r"\bgrad celsius\b", "°c"),
         (r"\bin (?:1|den|der|einem|dem|ein)(?: einzigen| kurzen)? satz\b", "in 1 satz"),
@@ -172,12 +189,16 @@ DUTCH: Final = Language(
             r"alstublieft)? (?:vertellen|zeggen|uitleggen)(?: ,)? (?=ASK )",
             "@ ",
         ),
+        (r"^leg (?:me|mij|ons)(?: eens)? uit(?: ,)? (?=ASK )", "@ "),
         (r"^(?:weet|weten) (?:je|jij|u|iemand|jullie)(?: misschien)?(?: ,)? (?=ASK )", "@ "),
         (r"^ik (?:wil|zou) (?:graag )?(?:willen )?weten(?: ,)? (?=ASK )", "@ "),
         (r" ,? ?(?:alsjeblieft|alstublieft|aub|graag)$", ""),
         (r" ,(?: alvast)? bedankt$", ""),
         (r"^@ (wat|waar|wie|wanneer) ((?:\S+ )*\S+) is$", r"\1 is \2"),
         (r"^@ ", ""),
+        (r"^wat is de betekenis van ", "wat betekent "),
+        (r"^is de mogelijk om (.+) te (\S+)$", r"kan ik \1 \2"),
+        (r"^(?:kan men|kunnen we) ", "kan ik "),
         (r"^(?:wat is|wat zijn) ", ""),
         (r"^(?:wat kost|hoeveel kost) ", "prijs "),
         (r"^hoe (?:kan|kunnen) (?:ik|je|we|men) ", "hoe kan ik "),

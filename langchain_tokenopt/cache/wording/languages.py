@@ -61,6 +61,10 @@ def language_of(words: list[str], letters: str, script: str) -> Language | None:
     if not ranked:
         return None
     if len(ranked) > 1 and counts[ranked[0]] == counts[ranked[1]]:
+        likely = [named[code] for code in ranked if counts[code] == counts[ranked[0]]]
+        asking = [sum(word in language.asking for word in words) for language in likely]
+        if asking.count(max(asking)) == 1:
+            return likely[asking.index(max(asking))]
         is_likely = letters.isascii() and counts.get("en") == counts[ranked[0]]
         return ENGLISH if is_likely else None
     return named[ranked[0]]

@@ -150,7 +150,7 @@ _SHORT_FORMS: Final = (
 _UNMARKED: Final = {
     **{f"{word}s": f"{word} is" for word in ("what", "how", "where", "who", "that", "there")},
     **{f"{word}nt": f"{word} not" for word in ("do", "does", "did", "is", "have", "has", "was")},
-    **{"cant": "can not", "cannot": "can not", "im": "i am", "ive": "i have"},
+    **{"ok": "okay", "cant": "can not", "cannot": "can not", "im": "i am", "ive": "i have"},
 }
 """Short forms that are often typed without their apostrophe, and are no other word."""
 _WITH_IS: Final = words_of("what who where how why when that there it he she here this what which")

@@ -76,6 +76,12 @@ FRENCH: Final = Language(
         (r"^(?:savez vous|sais tu|sauriez vous|quelqu'un sait)(?: ,)? (?=ASK )", "@ "),
         (r"^(?:dites|dis|explique|expliquez|indiquez) moi(?: ,)? (?=ASK )", "@ "),
         (r" ,? ?(?:s' il (?:vous|te) plaît|svp|stp)$", ""),
+        (
+            r"^(?:pouvez vous|peux tu|pourriez vous|pourrais tu|tu peux|vous pouvez|"
+            r"est ce que (?:vous pouvez|tu peux)) m' expliquer (?=\S)",
+            "explique ",
+        ),
+        (r"^(expliqu|donn|montr|nomm)(?:e|ez)(?: moi| nous)? (?=\S)", r"\1e "),
         (r" , merci(?: d' avance| beaucoup)?$", ""),
         (r"^@ ", ""),
         (
@@ -97,6 +103,7 @@ FRENCH: Final = Language(
         (r"\bdois je\b", "je dois"),
         (r"\bfaut il\b", "il faut"),
         (r"\bpouvons nous\b", "on peut"),
+        (r"\b[Yy] a t il\b", "il y a"),
         (r"\ba t il\b", "il a"),
         (r"\ba t on\b", "on a"),
         (r"\bdoit on\b", "on doit"),
@@ -114,7 +121,10 @@ FRENCH: Final = Language(
         (r"^quelle?s (\S+) (?:a|ont) (?=(?:le|la|les|l'|mon|ma|mes) )", r"les \1 de "),
         (r"^(?:ai je|est ce que j' ai|a t on|on a) besoin (?=d')", "j' ai besoin "),
         (r"^(?:quel est|quelle est|quels sont|quelles sont|que est) ", ""),
-        (r"^(?:combien coûte|combien coûtent|le prix de) ", "prix de "),
+        (r"^(?:combien coûte|combien coûtent|le prix d[e'](?= l)|le prix de) ", "prix de "),
+        (r"^(?:(?:il )?est(?: ce| il)? possible|c' est possible) d[e'] ", "on peut "),
+        (r"^je peux ", "on peut "),
+        (r"^Y il a ", "il y a "),
         (r"^(que|qu') (?:je dois|je peux|on doit|on peut|il faut) faire\b", "que faire"),
         (r"\bdegré celsius\b", "°c"),
         (r"\bpour cent\b", "%"),
@@ -139,7 +149,7 @@ SPANISH: Final = Language(
     code="es",
     known_by=words_of(
         "el la los las un una es son cómo qué cuál cuáles cuánto cuántos cuánta cuántas dónde "
-        "cuándo quién por para mi mis se del al y en con que puedo no de"
+        "cuándo quién por para mi mis se del al y en con que puedo no de dame dime"
     ),
     asking=words_of(
         "qué cómo cuál cuáles cuánto cuánta cuántos cuántas dónde adónde cuándo quién quiénes por "
@@ -199,7 +209,18 @@ SPANISH: Final = Language(
         (rf"^qué ({_ES_TRAITS}) tienen? (?=(?:el|la|los|las|mi|mis) )", r"los \1 de "),
         (rf"^cuáles son (?:los|las) (?={_ES_TRAITS} de )", "los "),
         (r"^qué (.+?) es (el|la|los|las) (mejor|peor|mayor|menor|más \S+)\b", r"cuál es \2 \3 \1"),
-        (r"^(?:cuánto cuesta|cuánto cuestan|cuánto vale|cuál es el precio de) ", "precio de "),
+        (
+            r"^(?:cuánto cuesta|cuánto cuestan|cuánto vale|cuál es el precio de|"
+            r"qué precio tienen?) ",
+            "precio de ",
+        ),
+        (r"^qué diferencia hay (?=entre )", "la diferencia "),
+        (r"^en qué (?:fecha|momento) ", "cuándo "),
+        (
+            r"^(?:es posible|puedo|podemos|(?:hay|existe) (?:alguna|la) (?:forma|manera) "
+            r"(?:de|para)) (?!que )",
+            "se puede ",
+        ),
         (r"^(?:cuál es el significado de|qué quiere decir) ", "qué significa "),
         (r"^dónde (?:se encuentra|queda) ", "dónde está "),
         (r"^(ASK) exactamente ", r"\1 "),
@@ -283,6 +304,9 @@ ITALIAN: Final = Language(
         (r"^che significa ", "che vuol dire "),
         (r"^qual è il significato di ", "che vuol dire "),
         (r"^dove si trova ", "dov' è "),
+        (r"^(?:che|quale) differenza (?:c' è|esiste) (?=tra |fra )", "la differenza "),
+        (r"^qual è il prezzo di ", "quanto costa "),
+        (r"^(?:è possibile|posso|possiamo|c' è il modo (?:di|per)) (?!che )", "si può "),
         (r"^(?:quale|che) (.+?) è (il|la) (migliore|peggiore|più \S+)\b", r"\2 \3 \1"),
         (r"^(?:calcola|calcolare|dimmi) (?=\S)", ""),
         (r"^(?:qual è|quale è|quali sono|che è) ", ""),
@@ -369,6 +393,12 @@ PORTUGUESE: Final = Language(
         (rf"^quais são (?:os|as) ({_PT_TRAITS}) d[ao] (?=\S+$)", r"os \1 de "),
         (r"^que quer dizer ", "que significa "),
         (r"^qual é o significado de ", "que significa "),
+        (r"^(?:que|qual) diferença (?:há|existe) (?=entre )", "a diferença "),
+        (r"^qual é o preço de ", "quanto custa "),
+        (
+            r"^(?:é possível|dá para|podemos|(?:há|existe) alguma (?:forma|maneira) de) (?!que )",
+            "posso ",
+        ),
         (r"^onde (?:fica|se encontra|se situa) ", "onde está "),
         (r"^(?:qual|que) (.+?) é (o|a) (melhor|pior|maior|menor|mais \S+)\b", r"\2 \3 \1"),
         (r"^(?:calcule|calcula|calcular) (?=\S)", ""),

@@ -46,6 +46,8 @@ POLISH: Final = Language(
         (r"^w jaki sposób ", "jak "),
         (r"^(?:co to jest|czym jest|jaka jest|jaki jest) ", ""),
         (r"^(?:ile kosztuje|jaka jest cena) ", "cena "),
+        (r"^czy (?:mogę|możemy) ", "czy można "),
+        (r"^co oznacza ", "co znaczy "),
         (r"^(?:ile czasu|jak długo) (?:trzeba |należy |muszę )?(?=\S)", "jak długo "),
     ),
     kinds=kinds_of(
@@ -117,6 +119,8 @@ RUSSIAN: Final = Language(
         (r"^где (?:находится|расположен[ао]?) ", "где "),
         (r"^(?:как долго|сколько времени) (?:нужно |надо |мне )*(?=\S+ть )", "сколько времени "),
         (r"^как долго ", "сколько времени "),
+        (r"^(?:могу ли я|могу я|можем ли мы) ", "можно ли "),
+        (r"^(?:в чём|в чем|какая|какова) разница ", "разница "),
         (r"^(нужн\S+ ли|надо ли|можно ли) мне ", r"\1 "),
         (r"^(как(?:ая|ой|ое)) (\S+) (.*?)(сам\S+ \S+)$", r"\1 \4 \2 \3"),
         (r"\bже ", ""),

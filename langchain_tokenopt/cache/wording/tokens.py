@@ -60,7 +60,13 @@ def fold_digits(text: str) -> str:
     )
 
 
-_SMALL: Final = {**dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True)), "→": "->", "−": "-"}
+_SMALL: Final = {
+    **dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True)),
+    "→": "->",
+    "−": "-",
+    "œ": "oe",
+    "Œ": "Oe",
+}
 
 
 def verbatim(text: str) -> str:

@@ -87,6 +87,8 @@ def _small(word: str, *, is_first: bool, shortest: int) -> str:
     """Write a word small, where its capital says nothing."""
     if word.islower():
         return word
+    if is_first and word[-1] == "'":
+        return word.lower()
     if not word[1:].islower():
         return word if word.isupper() or len(word) <= _MIXED else word.lower()
     small = word.lower()
