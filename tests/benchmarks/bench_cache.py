@@ -3,6 +3,7 @@
 Run:     make bench-cache DATA=dir       (python -m tests.benchmarks.bench_cache --data dir)
          --only chat,qqp,...             some sections; the others keep their last figures
          --vectors dir                   keeps the embedded data sets between runs
+         --kept file                     goes on with "mixed" where an earlier run ended
          --rivals python                 an interpreter with requirements-rivals-cache.txt installed
 Data:    dir holds banking77_{train,test}.csv, qqp_dev.tsv.gz and checklist_dev.tsv.gz; for "mixed"
          dir/../tools holds metatool_single_dev.tsv.gz, too.
@@ -712,6 +713,7 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(SECTIONS))
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--streams", type=int, default=80)
+    parser.add_argument("--kept", type=Path)
     parser.add_argument("--minutes", type=float, default=3)
     parser.add_argument("--sizes", default="10000,100000")
     args = parser.parse_args()

@@ -10,6 +10,7 @@ import argparse
 import csv
 import gzip
 import json
+import os
 import random
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -148,40 +149,54 @@ def _own(rows: Sequence[dict[str, Any]], embedder: Precomputed) -> dict[str, Any
 
 
 def mixed(args: argparse.Namespace, embedder: Precomputed) -> dict[str, Any]:
-    """Streams in which four fields take turns under one system text; wrong answers of each."""
+    """Streams in which four fields take turns under one system text; wrong answers of each.
+
+    Finished streams are lines of ``args.kept``, where that is given: a later run goes on there.
+    """
     fields = _fields(args.data, embedder)
+    kept = args.kept or Path(os.devnull)
+    done = [json.loads(line) for line in kept.read_text().splitlines()] if kept.is_file() else []
     found: dict[str, Any] = {}
     for limit in (0.01, 0.02):
-        within: Counter[str] = Counter()
-        hits: Counter[str] = Counter()
-        wrong: Counter[str] = Counter()
+        each = {row["seed"]: row["each"] for row in done if row["limit"] == limit}
         for seed in range(args.streams):
-            rng = random.Random(seed)
-            streams = {name: _drawn(rng, field, 400) for name, field in fields.items()}
-            turns = [name for name, stream in streams.items() for _ in stream]
-            rng.shuffle(turns)
-            each: dict[str, Counter[str]] = defaultdict(Counter)
-            owner: dict[str, str] = {}
-            with _open(embedder, seed, max_wrong_per_request=limit) as cache:
-                for name in turns:
-                    text, label = streams[name].pop()
-                    each[name][ask(cache, prompt_of(text), f"{name} {label}", owner, LLM)] += 1
-            for name, counts in each.items():
-                asked = counts.total()
-                within[name] += counts["wrong"] <= limit * asked
-                hits[name] += counts["hit"] + counts["wrong"]
-                wrong[name] += counts["wrong"]
-        total = 400 * args.streams
-        found[f"{limit:.0%}"] = {
-            name: {
-                "streams_within": f"{within[name]}/{args.streams}",
-                "hit_percent": share(hits[name], total),
-                "wrong_percent": share(wrong[name], total),
-            }
-            for name in fields
-        }
+            if seed not in each:
+                each[seed] = _stream(fields, embedder, seed, limit)
+                with kept.open("a") as lines:
+                    row = {"limit": limit, "seed": seed, "each": each[seed]}
+                    lines.write(f"{json.dumps(row)}\n")
+        streams = [each[seed] for seed in range(args.streams)]
+        found[f"{limit:.0%}"] = {name: _of_streams(streams, name, limit) for name in fields}
         print(limit, found[f"{limit:.0%}"], flush=True)
     return found
+
+
+def _stream(
+    fields: dict[str, list[list[tuple[str, str]]]], embedder: Precomputed, seed: int, limit: float
+) -> dict[str, Counter[str]]:
+    """Return what became of each field's 400 requests in one stream."""
+    rng = random.Random(seed)
+    streams = {name: _drawn(rng, field, 400) for name, field in fields.items()}
+    turns = [name for name, stream in streams.items() for _ in stream]
+    rng.shuffle(turns)
+    each: dict[str, Counter[str]] = defaultdict(Counter)
+    owner: dict[str, str] = {}
+    with _open(embedder, seed, max_wrong_per_request=limit) as cache:
+        for name in turns:
+            text, label = streams[name].pop()
+            each[name][ask(cache, prompt_of(text), f"{name} {label}", owner, LLM)] += 1
+    return each
+
+
+def _of_streams(streams: Sequence[dict[str, Any]], name: str, limit: float) -> dict[str, Any]:
+    counts = [Counter(each[name]) for each in streams]
+    within = sum(one["wrong"] <= limit * one.total() for one in counts)
+    total = sum(counts, Counter())
+    return {
+        "streams_within": f"{within}/{len(streams)}",
+        "hit_percent": share(total["hit"] + total["wrong"], total.total()),
+        "wrong_percent": share(total["wrong"], total.total()),
+    }
 
 
 def _fields(data: Path, embedder: Precomputed) -> dict[str, list[list[tuple[str, str]]]]:

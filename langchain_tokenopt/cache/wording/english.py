@@ -171,7 +171,7 @@ ENGLISH: Final = Language(
             r"\3 \1 \2",
         ),
         (r"^what ((?!is |else )\S+(?: \S+)?) do (.+) have$", r"\1 of \2"),
-        (r"^is it (?:needed|necessary) to ", "do i need to "),
+        (r"^(?:is it (?:needed|necessary) to|must (?:i|we|one)) ", "do i need to "),
         (
             r"^is (?!(?:it|this|that|there|he|she|they|you) )(\S+(?: \S+)?) "
             r"(?:needed|necessary)(?=$| )",
@@ -231,6 +231,7 @@ ENGLISH: Final = Language(
         (r"^how old is ", "age of "),
         (r"^how far is it ", "distance "),
         (r"^how far is (\S+) from ", r"distance between \1 and "),
+        (r"^distance from (.+) to (.+)$", r"distance between \1 and \2"),
         (r"^(?:calculate|compute|evaluate|determine|work out) (?=\S)", ""),
         (r"\b(?:this|following) (text|sentence|phrase|paragraph|message|email)\b", r"\1"),
         (r"^((?!ASK)\S+(?: \S+)?) (?:this|following)$", r"\1"),
