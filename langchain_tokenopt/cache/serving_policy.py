@@ -85,14 +85,21 @@ _EARLY_FACTOR = 2.0
 """So many audits are made this much more often, to learn soon whether the prior can be trusted."""
 
 
+_FRAME = frozenset(["question", "person", "tense", "relation", "modal", "quantifier", "negation"])
+"""Kinds of words that say nothing of what a question is about."""
+_TELLING = frozenset(["modal", "quantifier", "negation"])
+"""Those that say what is asked about it."""
+_ALONE = "only "
+
+
 def _evidence_of(kinds: frozenset[str]) -> list[str]:
-    """Return the kinds that need evidence. One that is all the difference needs its own.
+    """Return the kinds that need evidence; where one is all the difference, evidence of that.
 
     "May I?" and "Must I?" say the same in questions that are put in other words altogether; where
     all other words are equal, they are what is asked.
     """
-    found = sorted(kinds)
-    return [*found, f"only {found[0]}"] if len(found) == 1 else found
+    alone = kinds if len(kinds) == 1 else kinds & _TELLING if kinds <= _FRAME else frozenset()
+    return [*sorted(kinds), *(_ALONE + kind for kind in sorted(alone))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,7 +356,8 @@ class ServingPolicy:
     def _is_open(self, kind: str) -> bool:
         """Say whether a kind of differences has been seen to be harmless here."""
         seen, surplus = self._kinds.get(kind, (0, 0.0))
-        return seen >= KIND_LABELS and surplus <= 1
+        needed = MIN_LABELS if kind.startswith(_ALONE) else KIND_LABELS
+        return seen >= needed and surplus <= 1
 
     def _see_kinds(self, kinds: Sequence[str], surplus: float) -> None:
         """Take in how much more wrong than expected differences of some kinds were."""

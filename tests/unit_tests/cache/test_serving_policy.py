@@ -228,11 +228,15 @@ def test_a_kind_that_is_all_the_difference_needs_evidence_where_it_stood_alone()
     for _ in range(300):
         policy.count()
         policy.learn(candidate(4.0), True, frozenset(["word", "modal"]))
-    alone = frozenset(["modal"])
+    alone, with_verb = frozenset(["modal"]), frozenset(["modal", "tense"])
     assert policy.peek(candidate(4.0), frozenset(["word", "modal"])).serve
+    policy.learn(candidate(4.0), True, frozenset(["word", "tense"]))
+    assert not policy.peek(candidate(4.0), with_verb).serve
     assert policy.peek(candidate(4.0), alone).closed == "only modal"
-    for _ in range(3):
+    for _ in range(7):
         policy.learn(candidate(4.0), True, alone)
+    assert not policy.peek(candidate(4.0), alone).serve
+    policy.learn(candidate(4.0), True, alone)
     assert policy.peek(candidate(4.0), alone).serve
 
 
