@@ -65,14 +65,38 @@ class Language:
             for pattern, new in self.rewrites
         )
 
+    @cached_property
+    def _beginnings(self) -> tuple[re.Pattern[str], dict[int, int]]:
+        """All rules of the beginning as one pattern, and which of its groups is which rule."""
+        rule_of: dict[int, int] = {}
+        groups = 0
+        for at, (pattern, _, needed) in enumerate(self._rules):
+            if needed is None:
+                groups += pattern.groups + 1
+                rule_of[groups] = at
+        # Each ends with a group that says which it was; before its first letter nothing stands,
+        # so that it is skipped where the sentence begins with another one.
+        every = [self._rules[at][0].pattern.removeprefix("^") + "()" for at in rule_of.values()]
+        return re.compile("|".join(every) or "$^"), rule_of
+
+    def _first_beginning(self, said: str) -> int:
+        """Return which rule of the beginning is the first that matches, of them all."""
+        pattern, rule_of = self._beginnings
+        found = pattern.match(said)
+        return len(self._rules) if found is None else rule_of[found.lastindex or 1]
+
     def rewritten(self, said: str) -> str:
-        """Put a sentence into the form that all its frames share."""
-        for pattern, new, needed in self._rules:
+        """Put a sentence into the form that all its frames share, rule after rule."""
+        first = self._first_beginning(said)
+        for at, (pattern, new, needed) in enumerate(self._rules):
+            before = said
             if needed is None:  # faster than sub, which tries every place
-                if found := pattern.match(said):
+                if first <= at and (found := pattern.match(said)):
                     said = found.expand(new) + said[found.end() :]
             elif needed in said:
                 said = pattern.sub(new, said)
+            if said is not before:
+                first = self._first_beginning(said)
         return said
 
 

@@ -63,7 +63,9 @@ def _phrases(words: Sequence[str], language: Language) -> list[list[str]]:
         opens = word in prepositions
         if len(last) > 2 and word in _DETERMINERS and last[0] in prepositions:
             is_whole = is_whole or last[-1] not in _BINDING | _DETERMINERS
-        if opens or is_whole or word == PAUSE or _resumes(phrases, word, language):
+        may_resume = len(phrases) == 2 and not phrases[0]
+        resumes = may_resume and len(last) > 1 and _may_go_on_with(word, language)
+        if opens or is_whole or word == PAUSE or resumes:
             last = []
             phrases.append(last)
         if word != PAUSE:
@@ -78,10 +80,9 @@ def _phrases(words: Sequence[str], language: Language) -> list[list[str]]:
     return [phrase for phrase in phrases if phrase]
 
 
-def _resumes(phrases: Sequence[Sequence[str]], word: str, language: Language) -> bool:
-    """Say whether the sentence goes on after a phrase at its very beginning."""
-    is_at_start = len(phrases) == 2 and not phrases[0] and len(phrases[1]) > 1
-    return is_at_start and (word in language.asking or word in _AUXILIARIES)
+def _may_go_on_with(word: str, language: Language) -> bool:
+    """Say whether a sentence goes on with a word after a phrase at its very beginning."""
+    return word in language.asking or word in _AUXILIARIES
 
 
 def _paired(phrase: list[str]) -> list[str]:

@@ -77,8 +77,10 @@ def _wording(text: str) -> Wording | None:
         found = (form, *parts.material)
         return Wording("\n".join(found), found, frozenset(), None)
     reading = cut(said, keeps_quotations=parts.is_about_writing)
-    small = [token.lower() for token in _split(reading.tokens, None)]
-    small += [token[:-1] for token in small if token[-1] == "'"]
+    small = [token.lower() for token in reading.tokens]
+    if "'" in said:
+        small = [token.lower() for token in _split(reading.tokens, None)]
+        small += [token[:-1] for token in small if token[-1] == "'"]
     language = language_of(small, said, script)
     names: set[str] = set()
     tokens = _formed(reading.tokens, language, names, is_plain=not reading.has_signs)
@@ -183,6 +185,7 @@ def _formed(
 ) -> list[str]:
     """Return the form of each token."""
     said = list(_split(tokens, language))
+    numbers = {} if language is None else language.numbers
     found: list[str] = []
     is_first = True
     asks_for_things = False
@@ -196,19 +199,19 @@ def _formed(
             determined = at
         elif small == "what":  # "what rights", but not "what is a right"
             determined = max(determined, at + 2 - _REACH)
-        after = said[at] if at < len(said) and said[at] not in _SIGNS else ""
         if token[0] == VERBATIM or token in _SIGNS:
             found.append(token)
             is_first = token in ENDS
             continue
-        number = number_in(token, language)
+        after = said[at] if at < len(said) and said[at] not in _SIGNS else ""
+        number = numbers.get(small, "") if token.isalpha() else number_in(token, language)
         if number:
             if found and found[-1] in _TENS and token.isalpha() and len(number) == 1:
                 number = str(int(found.pop()) + int(number))
             unit = unit_in(after)
             at += bool(unit)
             found.append(number + unit)
-        elif language is ENGLISH and token.lower() == "'s" and after.lower() in _HAS:
+        elif small == "'s" and language is ENGLISH and after.lower() in _HAS:
             found.append("have")
         elif word := form_of(
             token,

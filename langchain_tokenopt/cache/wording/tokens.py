@@ -84,6 +84,9 @@ def cut(text: str, *, keeps_quotations: bool) -> Reading:
     reading = Reading([])
     chunks = _CHUNK.findall(text)
     for at, chunk in enumerate(chunks):
+        if chunk.isalpha():
+            reading.tokens.append(chunk)
+            continue
         before = chunks[at - 1] if at else ""
         after = chunks[at + 1] if at + 1 < len(chunks) else ""
         if chunk[0] in "`\"'" and len(chunk) > 2 and chunk[-1] == chunk[0]:
@@ -105,9 +108,6 @@ def _take_quotation(reading: Reading, chunk: str, keeps: bool) -> None:
 
 def _take(reading: Reading, chunk: str, before: str, after: str) -> None:
     tokens = reading.tokens
-    if chunk.isalpha():
-        tokens.append(chunk)
-        return
     core, end = ("", "") if chunk in ("-", "--") else _parted(chunk, after)
     if core:
         if end == "!" and (core[-1:].isdigit() or (not after and len(tokens) < 1)):

@@ -53,14 +53,16 @@ def form_of(
         is_plain: Whether the question is made of words alone.
         is_counted: Whether one or several make a difference there.
     """
-    small = _small(word, is_first=is_first, shortest=2 if language is GERMAN else _SHORT + 1)
-    if len(word) == 1 and is_first and _is_word(small.lower(), after, language):
-        small = small.lower()
-    if language is ENGLISH and (word == "I" or (word == "A" and is_first and after.islower())):
-        small = word.lower()
+    small = word
+    if not word.islower():
+        small = _small(word, is_first=is_first, shortest=2 if language is GERMAN else _SHORT + 1)
+        if len(word) == 1 and is_first and _is_word(small.lower(), after, language):
+            small = small.lower()
+        if language is ENGLISH and (word == "I" or (word == "A" and is_first and after.islower())):
+            small = word.lower()
     if language is None or not is_plain:
         return small
-    if small in language.articles and after.lower() not in language.counted and after:
+    if after and small in language.articles and after.lower() not in language.counted:
         return ""
     if small in language.same:
         return language.same[small]
@@ -84,9 +86,7 @@ def _is_word(letter: str, after: str, language: Language | None) -> bool:
 
 
 def _small(word: str, *, is_first: bool, shortest: int) -> str:
-    """Write a word small, where its capital says nothing."""
-    if word.islower():
-        return word
+    """Write a word with capitals small, where they say nothing."""
     if is_first and word[-1] == "'":
         return word.lower()
     if not word[1:].islower():
