@@ -28,9 +28,7 @@ from langchain_tokenopt.cache.key import Question, domain_of, question_in
 from langchain_tokenopt.cache.repository import Repository
 from langchain_tokenopt.cache.serving_policy import Judgement
 from langchain_tokenopt.cache.settings import CacheSettings
-from langchain_tokenopt.cache.stats import Candidate, Explanation
-from langchain_tokenopt.cache.system_texts import SystemTexts, changed_words
-from langchain_tokenopt.cache.wording import only_difference
+from langchain_tokenopt.cache.system_texts import SystemTexts
 from langchain_tokenopt.cache.writing import same_words
 
 if TYPE_CHECKING:
@@ -47,11 +45,8 @@ nothing. *find*: look for neighbours alone."""
 
 MIN_COSINE = 0.5
 """Below this a neighbour is not considered, whatever else speaks for it."""
-_SHOWN_CANDIDATES = 5
 _REWORDED = b"reworded"
 """Ends the name of what is known of other words for the same question in a domain."""
-_MANY_SCOPES = 3
-_SAME: dict[Tier | None, str] = {"exact": "the same request", "same words": "the same words"}
 
 
 @dataclass(slots=True)
@@ -118,7 +113,7 @@ class Lookup:
 
     def _ask_for(self, min_similarity: float | None) -> None:
         self.min_similarity = min_similarity
-        self._least_cosine = min(MIN_COSINE, 1.0 if min_similarity is None else min_similarity)
+        self.least_cosine = min(MIN_COSINE, 1.0 if min_similarity is None else min_similarity)
 
     @property
     def _compares_meaning(self) -> bool:
@@ -250,7 +245,7 @@ class Lookup:
                 f"got a vector of {len(vector)} numbers, the stored ones have {index.dimension}"
             )
         now = self._repository.now()
-        found = (index.near_to(vector, scope, now, self._least_cosine) for scope in scopes)
+        found = (index.near_to(vector, scope, now, self.least_cosine) for scope in scopes)
         best = max(
             found, key=lambda n: n.near[0].cosine if n.near else 0.0, default=Neighbourhood()
         )
@@ -311,125 +306,3 @@ class Lookup:
         if finding.judgement.audit:
             finding.reason = "audit"
         return finding.judgement.serve
-
-    # Explaining
-
-    def explain(self, question: Question, scopes: Iterable[bytes] | None = None) -> Explanation:
-        """Say what the three tiers find, and why.
-
-        Args:
-            question: What would be asked.
-            scopes: Where to look instead of in the question's own scope.
-
-        Raises:
-            EmbeddingFailedError: If the embedder fails.
-        """
-        scopes = None if scopes is None else list(scopes)
-        text = question.text or ""
-        asked = [question] if scopes is None else [question_in(scope, text) for scope in scopes]
-        with self._repository.lock:
-            found = [self.equal(one) or self.same_words(one, peek=True) for one in asked]
-        holding = sum(one is not None and one.tier == "exact" for one in found)
-        if holding >= _MANY_SCOPES:
-            return Explanation(
-                True,
-                f"{holding} scopes hold the same question: something else has differed each time "
-                f"(the user, the history, settings, or a clock or an id in the system text). In "
-                f"a scope of its own it is not answered.",
-            )
-        finding = next((one for one in found if one is not None), None)
-        if finding is not None and finding.entry is not None:
-            return Explanation(True, f"Entry {finding.entry} holds {_SAME[finding.tier]}.")
-        if finding is not None:
-            return Explanation(
-                False,
-                f"Entry {finding.neighbours[0].entry} holds the same words, but too many of such "
-                f"answers have been wrong: the model is asked until enough are right again.",
-            )
-        finding = self.alike(question, "peek", scopes)
-        candidates = self._candidates(finding.neighbours[:_SHOWN_CANDIDATES], question.text or "")
-        judgement = finding.judgement
-        return Explanation(
-            finding.tier is not None,
-            self._sentence(finding, question),
-            None if judgement is None else judgement.probability,
-            None if judgement is None else judgement.threshold,
-            candidates,
-        )
-
-    def _sentence(self, finding: Finding, question: Question) -> str:
-        judgement = finding.judgement
-        if finding.words_domain:
-            entry = finding.neighbours[0].entry if finding.entry is None else finding.entry
-            with self._repository.lock:
-                stored = self._repository.index[entry].question or ""
-            said = f"Entry {entry} {only_difference(stored, question.text or '')}"
-            if finding.entry is None:
-                said += ", but too many of such answers have been wrong"
-            return f"{said}."
-        if finding.field is not None and finding.features is not None and not finding.kinds:
-            return (
-                "The nearest question differs in nothing that matters."
-                if finding.tier
-                else "The nearest question differs in nothing that matters, but too many of such "
-                "answers have been wrong in its field."
-            )
-        if judgement is not None and judgement.closed:
-            return (
-                f"The nearest question differs in a kind ({judgement.closed}) that has not been "
-                f"seen to be harmless in its field."
-            )
-        if judgement is not None and finding.field is not None:
-            policy = finding.field.policy
-            return (
-                f"The nearest answer is right with probability {judgement.probability:.3f}; "
-                f"{judgement.threshold:.3f} is needed for at most "
-                f"{policy.max_wrong_per_request:.2%} wrong answers per request of its field "
-                f"({finding.field.name}: {policy.labels:,} checked, {policy.wrong_labels:,} of "
-                f"them wrong)."
-            )
-        if finding.differences:
-            return f"The nearest question differs in: {', '.join(finding.differences)}."
-        if finding.features is not None:
-            cosine = finding.neighbours[0].cosine
-            return f"Cosine {cosine:.3f}, and {self.min_similarity:.3f} is asked for."
-        if question.text is None:
-            return f"Only an equal request could hit: {question.why_exact}."
-        if before := self.system_texts.before(question):
-            return (
-                f"The same was asked under another system text: "
-                f"{changed_words(before, question.system)}. Put what changes each time (a clock, "
-                f"a date, an id) into the user's turn, or leave it out."
-            )
-        if finding.vector is not None:
-            return f"No stored question is nearer than cosine {self._least_cosine:g}."
-        if finding.reason.startswith("skipped"):
-            kind = self._settings.skipped_kind(question.text)
-            return f"Requests of the kind {kind!r} are skipped."
-        if self.min_similarity == 1.0:
-            return "Only an equal request could hit: min_similarity=1."
-        if self._embedder.is_off:
-            return "Only an equal request or the same words could hit: semantic=False."
-        return (
-            "The embedder does not read all of the question: it is too long for it, or in signs or "
-            "a script that it does not know. Only an equal request could hit."
-        )
-
-    def _candidates(self, neighbours: Sequence[Neighbour], asked: str) -> tuple[Candidate, ...]:
-        other = profile_of(asked)
-        found = []
-        for neighbour in neighbours:
-            with self._repository.lock:
-                known = self._repository.index.get(neighbour.entry)
-            question = (known.question if known else None) or ""
-            one = profile_of(question)
-            found.append(
-                Candidate(
-                    neighbour.entry,
-                    question,
-                    neighbour.cosine,
-                    tuple(vetoes_between(one, other, self._vetoes)),
-                    tuple(doubts_between(one, other, self._doubts)),
-                )
-            )
-        return tuple(found)

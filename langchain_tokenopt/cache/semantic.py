@@ -26,6 +26,7 @@ from langchain_tokenopt.cache.call_settings import UnkeyableError, form_in
 from langchain_tokenopt.cache.embedder import GuardedEmbedder
 from langchain_tokenopt.cache.eviction import Eviction
 from langchain_tokenopt.cache.eviction_policy import EvictionPolicy
+from langchain_tokenopt.cache.explaining import Explainer
 from langchain_tokenopt.cache.failure_shield import Shield
 from langchain_tokenopt.cache.fields import Fields
 from langchain_tokenopt.cache.key import Question, is_owned
@@ -479,7 +480,10 @@ class SemanticCache(BaseCache):
             with self._repository.lock:
                 self._answering.refresh()
                 scopes = self._repository.index.scopes() if llm_string is None else None
-            return self._answering.lookup.explain(question, scopes)
+            explainer = Explainer(
+                self._answering.lookup, self._repository, self._embedder, self.settings
+            )
+            return explainer.explain(question, scopes)
 
     def stats(self, *, lifetime: bool = False) -> CacheStats:
         """Return what the cache holds and has done since it was opened.
