@@ -41,14 +41,14 @@ def unit_vector(vector: Iterable[float]) -> NDArray[np.float32]:
     Raises:
         ValueError: If it is no plain vector of finite numbers, or has no length.
     """
-    array = np.asarray(vector, dtype=np.float32)
+    array = np.asarray(vector, dtype=np.float64)  # what 32 bits cannot hold is no error yet
     length = math.sqrt(array @ array) if array.ndim == 1 else math.nan
     if not math.isfinite(length) or length == 0.0:
         raise ValueError(
             f"the embedder returned an array of shape {array.shape} and length {length}; "
             f"one vector of finite numbers, not all zero, is needed"
         )
-    return array / np.float32(length)
+    return (array / length).astype(np.float32)
 
 
 class Shortlist:

@@ -46,8 +46,9 @@ def node_cache(cache: SemanticCache, *, name: str = "") -> NodeCache:
     counts among the exact hits of ``cache.stats()``, and the sinks of ``track_usage`` (a ledger)
     are told what it has saved, under the name of the node.
 
-    What a node takes from elsewhere (the config, a store, a clock) is not seen: leave such nodes
-    out, and name the user with ``cache.scope(user=...)``. Kept are plain values, messages,
+    What a node takes from elsewhere (the config, a store, a clock, a human's answer to
+    ``interrupt``) is not seen: leave such nodes out, and name the user with
+    ``cache.scope(user=...)``. Kept are plain values, messages,
     documents and ``Send``; a node that writes other objects, changes or removes messages, or whose
     answers are cut off, runs each time.
 

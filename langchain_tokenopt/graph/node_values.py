@@ -62,7 +62,7 @@ def canonical_key(*parts: Any) -> str:
         >>> canonical_key(one) == canonical_key(other), canonical_key(1) == canonical_key("1")
         (True, False)
     """
-    text = json.dumps(_canonical(parts), sort_keys=True)
+    text = json.dumps(_canonical(list(parts)), sort_keys=True)
     return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
@@ -82,8 +82,10 @@ def _canonical(value: Any) -> Any:
     if isinstance(value, Mapping):
         pairs = [[_canonical(k), _canonical(v)] for k, v in value.items()]
         return {"map": sorted(pairs, key=lambda pair: json.dumps(pair[0], sort_keys=True))}
-    if isinstance(value, list | tuple):
+    if isinstance(value, list):
         return [_canonical(item) for item in value]
+    if isinstance(value, tuple):
+        return {_name(value): [_canonical(item) for item in value]}
     if isinstance(value, set | frozenset):
         return {"set": sorted(json.dumps(_canonical(item), sort_keys=True) for item in value)}
     if isinstance(value, bytes):

@@ -79,6 +79,14 @@ def test_what_is_no_direction_is_refused(vector):
         unit_vector(vector)
 
 
+@pytest.mark.filterwarnings("error")
+def test_numbers_that_32_bits_cannot_hold_have_a_direction():
+    """Unless their squares are beyond 64 bits, too; NumPy warns of neither."""
+    assert [1.0, 0.0] == unit_vector([1e100, 0.0]).tolist()
+    with pytest.raises(ValueError, match="one vector of finite numbers"):
+        unit_vector([1e300, 1e300])
+
+
 def test_another_dimension_is_refused():
     """Both numbers are named."""
     with pytest.raises(ValueError, match="got 3 numbers for an index of 4"):
