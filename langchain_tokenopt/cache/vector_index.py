@@ -42,7 +42,8 @@ def unit_vector(vector: Iterable[float]) -> NDArray[np.float32]:
         ValueError: If it is no plain vector of finite numbers, or has no length.
     """
     array = np.asarray(vector, dtype=np.float64)  # what 32 bits cannot hold is no error yet
-    length = math.sqrt(array.dot(array)) if array.ndim == 1 else math.nan  # "@" warns
+    with np.errstate(over="ignore"):
+        length = math.sqrt(array @ array) if array.ndim == 1 else math.nan
     if not math.isfinite(length) or length == 0.0:
         raise ValueError(
             f"the embedder returned an array of shape {array.shape} and length {length}; "
