@@ -88,6 +88,7 @@ class Degradation:
         self._agent = agent
         others = [text for name, text in list(run.shortened.items()) if name != agent]
         self.climb = Climb(
+            request,
             run.plan,
             run.forecaster,
             agent,

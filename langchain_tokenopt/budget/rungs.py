@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Final, Protocol
 
 from langchain_core.language_models import BaseChatModel
@@ -106,10 +107,12 @@ class Candidate:
         return self.limit if self.words is None else self.words
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Climb:
     """What all rungs need to know."""
 
+    first: ModelRequest
+    """The request as its caller made it."""
     plan: PlanSettings
     forecaster: UsageForecaster
     agent: str
@@ -125,6 +128,11 @@ class Climb:
     _known: dict[tuple[int, int | None, bool], tuple[ModelRequest, RequestBudget]] = field(
         default_factory=dict, repr=False
     )
+
+    @cached_property
+    def frame(self) -> Sequence[str]:
+        """What of the prompt is no material: what the caller asks, and what rungs have added."""
+        return (*self.given_tools.frame(self.first, self.reports), _ANSWER_NOW, _FILL_IN_NOW)
 
     @property
     def given_tools(self) -> BudgetTools:
@@ -270,11 +278,13 @@ def _old_results(climb: Climb, request: ModelRequest, goal: int) -> ModelRequest
 
 
 def _reports(climb: Climb, request: ModelRequest, goal: int) -> ModelRequest:
-    return climb.given_tools.hand_over(request, climb.reports, goal) if climb.reports else request
+    if not climb.reports:
+        return request
+    return climb.given_tools.hand_over(request, climb.reports, goal, climb.frame)
 
 
 def _documents(climb: Climb, request: ModelRequest, goal: int) -> ModelRequest:
-    return climb.given_tools.shorten(request, goal, climb.others_read)
+    return climb.given_tools.shorten(request, goal, climb.frame, climb.others_read)
 
 
 def _old_turns(climb: Climb, request: ModelRequest, goal: int) -> ModelRequest:

@@ -384,9 +384,14 @@ class _QuickTools:
     def __init__(self, tools: BudgetTools) -> None:
         self.word_limit, self.ask_for = tools.word_limit, tools.ask_for
         self.tokens_per_word, self.count_words = tools.tokens_per_word, tools.count_words
+        self.frame = tools.frame
 
     def shorten(
-        self, request: ModelRequest, max_tokens: int, known: Sequence[str] = ()
+        self,
+        request: ModelRequest,
+        max_tokens: int,
+        frame: Sequence[str],
+        known: Sequence[str] = (),
     ) -> ModelRequest:
         raise TakesTimeError
 
@@ -396,6 +401,6 @@ class _QuickTools:
         return request
 
     def hand_over(
-        self, request: ModelRequest, reports: Sequence[str], max_tokens: int
+        self, request: ModelRequest, reports: Sequence[str], max_tokens: int, frame: Sequence[str]
     ) -> ModelRequest:
         raise TakesTimeError

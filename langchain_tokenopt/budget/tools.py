@@ -30,10 +30,22 @@ class BudgetTools(Protocol):
     stay.
     """
 
+    def frame(self, request: ModelRequest, reports: Sequence[str]) -> Sequence[str]:
+        """Return what a request asks, sentence by sentence: the rest of it is material.
+
+        To be read from the request as its caller made it: what is left of material that has been
+        shortened may look like a question. What others have said, *reports*, is material.
+        """
+        ...
+
     def shorten(
-        self, request: ModelRequest, max_tokens: int, known: Sequence[str] = ()
+        self,
+        request: ModelRequest,
+        max_tokens: int,
+        frame: Sequence[str],
+        known: Sequence[str] = (),
     ) -> ModelRequest:
-        """Shorten documents and tool results, by what the question needs.
+        """Shorten documents and tool results, by what the question needs; *frame* stays.
 
         What it does not name is chosen so that others, who were given *known*, read other parts.
         """
@@ -44,9 +56,12 @@ class BudgetTools(Protocol):
         ...
 
     def hand_over(
-        self, request: ModelRequest, reports: Sequence[str], max_tokens: int
+        self, request: ModelRequest, reports: Sequence[str], max_tokens: int, frame: Sequence[str]
     ) -> ModelRequest:
-        """Shorten *reports* where they stand in the prompt, for all who read them alike."""
+        """Shorten *reports* where they stand in the prompt, for all who read them alike.
+
+        What they say on *frame* is kept before other things.
+        """
         ...
 
     def word_limit(

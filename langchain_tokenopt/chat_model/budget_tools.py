@@ -17,7 +17,7 @@ from langchain_tokenopt.budget.plan import BudgetPlan
 from langchain_tokenopt.budget.request_budget import reads_object
 from langchain_tokenopt.budget.stage import BudgetStage
 from langchain_tokenopt.budget.tools import MADE_UP
-from langchain_tokenopt.chat_model.caller_frame import frame_of, holds_all
+from langchain_tokenopt.chat_model.caller_frame import frame_of, holds_all, lines_within
 from langchain_tokenopt.core.conversation import begin_of_last_results
 from langchain_tokenopt.core.errors import BudgetInfeasibleError
 from langchain_tokenopt.core.messages import (
@@ -58,8 +58,18 @@ class _Tools:
 
     # Prompts
 
+    @staticmethod
+    def frame(request: ModelRequest, reports: Sequence[str]) -> list[str]:
+        """Return what a request asks, sentence by sentence: the rest of it is material."""
+        masked = [_replaced(m, {r: "x" * len(r) for r in reports}) for m in request.messages]
+        return frame_of(masked, asks=not reads_object(request))
+
     def shorten(
-        self, request: ModelRequest, max_tokens: int, known: Sequence[str] = ()
+        self,
+        request: ModelRequest,
+        max_tokens: int,
+        frame: Sequence[str],
+        known: Sequence[str] = (),
     ) -> ModelRequest:
         """Shorten documents and tool results to *max_tokens*, or as far as that goes.
 
@@ -70,11 +80,11 @@ class _Tools:
         others = [m for m in messages if not isinstance(m, SystemMessage)]
         before = request.facts.message_tokens.tokens
         allowed = max_tokens - (before - count_messages(others, model=model).tokens)
-        frame = frame_of(others, asks=not reads_object(request))
-        made = _compressed(others, max(1, allowed), tuple(frame), model, known)
+        kept = lines_within(frame, others)
+        made = _compressed(others, max(1, allowed), kept, model, known)
         if made is None:
             return request
-        if not holds_all(frame, made) or not all(
+        if not holds_all(kept, made) or not all(
             text_of(m).strip() for m in made if m.type != "ai"
         ):
             return request
@@ -120,12 +130,12 @@ class _Tools:
         return with_text(message, result.content) if is_shorter else message
 
     def hand_over(
-        self, request: ModelRequest, reports: Sequence[str], max_tokens: int
+        self, request: ModelRequest, reports: Sequence[str], max_tokens: int, frame: Sequence[str]
     ) -> ModelRequest:
         """Shorten *reports* where they stand in the prompt, for all who read them alike."""
         everything = "\n".join(text_of(m) for m in request.messages)
         found = sorted({r for r in reports if r in everything}, key=len, reverse=True)
-        made, question = request, "\n".join(frame_of(request.messages))
+        made, question = request, "\n".join(lines_within(frame, request.messages))
         for keep in _HANDED_OVER if found else ():
             shorter = {report: _handed_over(report, question, keep) for report in found}
             made = _changed(request, [_replaced(m, shorter) for m in request.messages])

@@ -18,7 +18,7 @@ from langchain_core.messages import BaseMessage, HumanMessage
 from langchain_tokenopt.core.messages import text_of
 from langchain_tokenopt.text.sentences import sentences_of
 
-__all__ = ["frame_of", "holds_all"]
+__all__ = ["frame_of", "holds_all", "lines_within"]
 
 _TAGGED: Final = re.compile(
     r"<(?P<name>[A-Za-z_][\w.-]*)\b[^<>\n]*>(?P<body>.*?)</(?P=name)>", re.S
@@ -70,6 +70,12 @@ def holds_all(frame: Sequence[str], messages: Sequence[BaseMessage]) -> bool:
     """Whether every sentence of a frame still stands in *messages*."""
     text = "\n".join(text_of(message) for message in messages)
     return all(line in text for line in frame)
+
+
+def lines_within(frame: Sequence[str], messages: Sequence[BaseMessage]) -> tuple[str, ...]:
+    """Return the sentences of a frame that stand in *messages*: turns may be gone."""
+    text = "\n".join(text_of(message) for message in messages)
+    return tuple(line for line in frame if line in text)
 
 
 def _sentences(text: str) -> Iterator[str]:
