@@ -533,7 +533,11 @@ class Outlook:
         if chance < 1:  # what may come shortens the others' answers, and refuses nobody
             least, hoped = 0, round(chance * (least + hoped))
             likely = hoped
-        return Demand(least, likely, hoped) + seen.owed
+        if seen.owed.likely:  # the call that is owed is one of those that are due
+            due = min(now + surely, 1)
+            least -= round(due * min(one.least, seen.owed.least))
+            likely -= round(due * min(one.likely, seen.owed.likely))
+        return Demand(max(least, 0), max(likely, 0), hoped) + seen.owed
 
     def _chance_to_call(self, name: str) -> float:
         """Return how likely an agent calls when it comes: known once it or an earlier run has."""

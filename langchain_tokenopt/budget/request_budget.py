@@ -49,6 +49,8 @@ _TASK_TOKENS: Final = 96
 """What a prompt says beside its system message and its documents: a question, a role, rules."""
 _CALL_TOKENS: Final = 48
 """A call of a tool, which is written once and read once."""
+READ_AGAIN: Final = 0.5
+"""Part of what a call reads that the answer after its tools reads again: it may be shortened."""
 _RESULT_TOKENS: Final = 32
 """What is kept of a tool's result, which is shortened where it is longer."""
 _LIMIT_LINE_TOKENS: Final = 24
@@ -284,7 +286,7 @@ def _last_answer(request: ModelRequest, sent: int, object_tokens: int) -> int:
         mean = facts.message_tokens.tokens * sum(results) // (whole * len(results))
         result = min(mean, _RESULT_TOKENS)
     frame = _frame_tokens(request) + _LIMIT_LINE_TOKENS
-    read = max(0, sent - frame) // 2  # it may be shortened
+    read = int(READ_AGAIN * max(0, sent - frame))
     return frame - tools + read + 2 * _CALL_TOKENS + result + answer
 
 

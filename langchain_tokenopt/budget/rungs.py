@@ -19,6 +19,8 @@ from langchain_core.messages import AIMessage
 from langchain_tokenopt.budget.plan_settings import PlanSettings
 from langchain_tokenopt.budget.request_budget import (
     MARKUP_TOKENS,
+    READ_AGAIN,
+    SHORT_ANSWER,
     TOKENS_PER_WORD,
     RequestBudget,
     answer_forms,
@@ -33,6 +35,7 @@ from langchain_tokenopt.budget.tools import BudgetTools
 from langchain_tokenopt.core.conversation import answered_turns, first_turn
 from langchain_tokenopt.core.messages import append_to_last_user
 from langchain_tokenopt.forecast import UsageForecaster
+from langchain_tokenopt.request.form_tools import are_forms
 from langchain_tokenopt.request.model_request import ModelRequest
 
 __all__ = [
@@ -175,7 +178,10 @@ class Climb:
     def for_messages(self, at: Candidate, room: int) -> int:
         """Return the tokens that a candidate's messages may have, as we count them."""
         needs = self.needs(at)
-        goal = room - needs.to_the_end
+        goal = room - needs.expected_output
+        if needs.last_answer:  # it reads half of what this call reads
+            excess = needs.input + needs.last_answer - room
+            goal = min(goal, needs.input - math.ceil(excess / (1 + READ_AGAIN)))
         if needs.unsaid_input:
             goal = goal * needs.input // (needs.input + needs.unsaid_input)
         if self.plan.max_input_tokens_per_call is not None:
@@ -341,11 +347,18 @@ class _Words:
 
 
 def brief_output(at: Candidate, needs: RequestBudget) -> int:
-    """Return the tokens of the shortest answer that still says something."""
+    """Return the tokens of the shortest answer that still says something.
+
+    An object that is cut off there is completed by its schema: part of an answer is better than
+    none.
+    """
     facts = at.request.facts
-    if reads_object(at.request) or facts.thinking_tokens:
+    if facts.thinking_tokens:
         return needs.least_output
-    return min(_BRIEF * facts.generations, needs.least_output)
+    if not reads_object(at.request):
+        return min(_BRIEF * facts.generations, needs.least_output)
+    # A call of a tool that does something is never completed.
+    return needs.least_output * (_BRIEF if are_forms(facts.tools) else SHORT_ANSWER) // SHORT_ANSWER
 
 
 @dataclass(frozen=True)

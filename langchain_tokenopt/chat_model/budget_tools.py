@@ -41,9 +41,13 @@ __all__ = ["TOOLS", "budget_stage", "with_tools"]
 
 _SHORT_RESULT: Final = 100
 """Tool results of fewer tokens are left alone."""
-_HANDED_OVER: Final = (0.8, 0.65, 0.5, 0.4, 0.3, 0.2, 0.1)
-"""Parts of a report that are handed over. They are few, so that all readers get the same bytes."""
+_HANDED_OVER: Final = (1.0, 0.8, 0.65, 0.5, 0.4, 0.3, 0.2, 0.1)
+"""Parts of a report that are handed over, at first of what is said in it for the first time. They
+are few, so that all readers get the same bytes."""
 _SHORTEST_REPORT: Final = 24
+_REPEATED: Final = 20
+"""Characters from which on a sentence of a report that another has said before need not be read
+again."""
 _TRIES: Final = 5
 _ON_THE_SAFE_SIDE: Final = 1.2
 """Tokens of a word with names and figures, to one of prose."""
@@ -134,10 +138,10 @@ class _Tools:
     ) -> ModelRequest:
         """Shorten *reports* where they stand in the prompt, for all who read them alike."""
         everything = "\n".join(text_of(m) for m in request.messages)
-        found = sorted({r for r in reports if r in everything}, key=len, reverse=True)
+        found = _said_once(tuple(r for r in dict.fromkeys(reports) if r in everything))
         made, question = request, "\n".join(lines_within(frame, request.messages))
         for keep in _HANDED_OVER if found else ():
-            shorter = {report: _handed_over(report, question, keep) for report in found}
+            shorter = {report: _handed_over(new, question, keep) for report, new in found}
             made = _changed(request, [_replaced(m, shorter) for m in request.messages])
             if made.facts.message_tokens.tokens <= max_tokens:
                 break
@@ -229,6 +233,23 @@ _REPORT_TOKENS: Final = steady_counter_of_name("o200k_base")
 _LABELS: Final = re.compile(r"(?<=[:：])")
 
 
+@lru_cache(maxsize=256)
+def _said_once(reports: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Return each report with what it says that none before it has said; the longest first."""
+    said: set[str] = set()
+    found = []
+    for report in reports:
+        lines = []
+        for line in report.splitlines():
+            sentences = [s.strip() for s in sentences_of(line)]
+            new = " ".join(s for s in sentences if s not in said or len(s) < _REPEATED)
+            lines.append(line if new == line.strip() else new)
+            said.update(sentences)
+        new = _BLANK.sub("\n\n", "\n".join(lines)).strip()
+        found.append((report, new or report))
+    return sorted(found, key=lambda each: -len(each[0]))
+
+
 @lru_cache(maxsize=1_024)
 def _handed_over(report: str, question: str, keep: float) -> str:
     """Return the part of a report that concludes, decides and counts, or bears on *question*."""
@@ -236,6 +257,8 @@ def _handed_over(report: str, question: str, keep: float) -> str:
 
     if report.startswith(MADE_UP):
         return f"{MADE_UP}.]"
+    if keep >= 1:
+        return report
     tokens = max(_SHORTEST_REPORT, int(_REPORT_TOKENS.count(report).tokens * keep))
     try:
         concludes = Handover(tokens, remember=0).invoke(report)
