@@ -503,6 +503,7 @@ class Outlook:
             again = round(_AGAIN * maybe * one.likely) if hub is None else 0
             again = max(again, one.likely * self._still_sent_for(name))
             rounds: float = max(1, _ROUNDS - seen.calls) if hub is None else 0.5
+            rounds = max(rounds, self._still_sent_for(name))
             if seen.loops:  # what it still needs is owed to it
                 again = 0
         else:  # who comes at the same time is taken to be alike
@@ -511,7 +512,7 @@ class Outlook:
             reading = typical.reading(reads or typical.reports, self._answer())
             later = max(self._promised.get(name, 0), reading, typical.least)
             again = round(maybe * later)
-            rounds = maybe
+            rounds = maybe if hub is None else 1
         most = self._most_calls(name)
         if most is not None:
             rounds = min(rounds, most - seen.calls - now - surely)

@@ -187,7 +187,7 @@ def answer_bounds(request: ModelRequest, sent: int) -> AnswerBounds:
 
 
 def _shortest(request: ModelRequest, sent: int, least: int) -> int:
-    facts, frame = request.facts, _frame_tokens(request)
+    facts, frame = request.facts, _frame_tokens(request) + _LIMIT_LINE_TOKENS
     if reads_object(request):
         return min(sent, frame) + least
     return min(sent, frame - facts.tool_tokens.tokens) + min(least, SHORT_ANSWER)

@@ -146,17 +146,20 @@ def may_have(
     most = max(pool - surely, _part(pool, wanted, surely))
     bounds = [_bounds(other) for other in others]
     needed = sum(low for low, _ in bounds)
-    fair = part = _part(pool, wanted, needed)
+    hoped = max(own.demand.least + later.least + later.hoped - share, 0)
+    fair = part = _part(pool, hoped, needed)
     if pool > needed:
-        floor = min(wanted, pool - needed)
+        floor = min(hoped, pool - needed)
         level = _level(pool, (floor, own.weight), bounds, [other.weight for other in others])
-        fair = max(level, min(part, wanted))
+        fair = max(level, min(part, hoped))
     # What is for the agent's own later calls makes this one shorter, but never refuses it.
     now = max(_now(share + most, own.demand.least, later.least), share - before)
     now = max(now, min(share + most - before, own.demand.least))
     # Where others would be left without a short answer, a share shrinks before they are silenced.
     lacking = min(max(needed + fair - pool, 0), share)
-    likely = _now(share + fair - lacking, own.demand.likely, later.likely)
+    tokens = share + fair - lacking
+    likely = _now(tokens, own.demand.likely, later.likely)
+    likely = min(likely, tokens - later.least - later.hoped)
     return MayHave(min(max(likely, own.demand.least), now), now)
 
 
