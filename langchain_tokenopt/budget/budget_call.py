@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
@@ -143,34 +144,9 @@ class BudgetCall(StageCall):
 
     def close(self, answer: Answer) -> Answer:
         """Charge what the answer has used."""
-        self._end()
-        paid, message = self._paid, answer.message
-        owed = paid.last_answer if self._goes_on(message) else 0
-        back = self._came_back(answer)
         was_cut = self._cap is not None and _is_cut(answer)
-        if self.request.run.stopped:
-            arrived = read_answer(back, self._own_count(back), is_whole=False).usage
-            reported = read_answer(back, _NO_COUNT).usage.output_tokens
-            self._settle_cut(arrived, is_reported=reported >= _RUNNING * arrived.output_tokens > 0)
-        else:
-            reading = read_answer(back, self._own_count(back))
-            taken = {step.name for step in self._candidate.steps}
-            paid.run.outlook.answered(
-                paid.agent,
-                reading.usage,
-                Demand(owed, owed),
-                shortened=bool(taken),
-                cut=was_cut or not taken <= Step.OF_THE_REQUEST,
-            )
-            if self._caller is not None:
-                self._caller.inner.append(reading.usage)
-            if self._own is not None and self._own.delegates:
-                self._settle_delegated(reading, names_of(back))
-            elif reading.source == "estimated":
-                self._settle_counted(reading.usage)
-            else:
-                self._settle(reading.usage, names_of(back))
-                self._learn(reading.usage)
+        with self._ending():
+            self._charge(answer, was_cut=was_cut)
         if self._limit is not None:
             closed = self._limit.close(answer)
             answer = closed if isinstance(closed, Answer) else answer
@@ -183,6 +159,33 @@ class BudgetCall(StageCall):
             self._learn_object(answer)
         self._remember(answer)
         return self._marked(answer, steps)
+
+    def _charge(self, answer: Answer, *, was_cut: bool) -> None:
+        paid, back = self._paid, self._came_back(answer)
+        if self.request.run.stopped:
+            arrived = read_answer(back, self._own_count(back), is_whole=False).usage
+            reported = read_answer(back, _NO_COUNT).usage.output_tokens
+            self._settle_cut(arrived, is_reported=reported >= _RUNNING * arrived.output_tokens > 0)
+            return
+        owed = paid.last_answer if self._goes_on(answer.message) else 0
+        reading = read_answer(back, self._own_count(back))
+        taken = {step.name for step in self._candidate.steps}
+        paid.run.outlook.answered(
+            paid.agent,
+            reading.usage,
+            Demand(owed, owed),
+            shortened=bool(taken),
+            cut=was_cut or not taken <= Step.OF_THE_REQUEST,
+        )
+        if self._caller is not None:
+            self._caller.inner.append(reading.usage)
+        if self._own is not None and self._own.delegates:
+            self._settle_delegated(reading, names_of(back))
+        elif reading.source == "estimated":
+            self._settle_counted(reading.usage)
+        else:
+            self._settle(reading.usage, names_of(back))
+            self._learn(reading.usage)
 
     def _goes_on(self, message: AIMessage) -> bool:
         """Whether tools were called that the model will be told the results of."""
@@ -263,8 +266,13 @@ class BudgetCall(StageCall):
 
     def failed(self, error: BaseException) -> None:
         """Charge what was used by a call that brought no answer; free what was never sent."""
+        with self._ending():
+            self._charge_failure(error)
+        if self._limit is not None:
+            self._limit.failed(error)
+
+    def _charge_failure(self, error: BaseException) -> None:
         run, request = self._paid.run, self.request
-        self._end()
         run.notes.failure(self._paid.agent)
         back = CallAnswer(received=self._text())
         was_sent = not request.run.waiting
@@ -277,13 +285,16 @@ class BudgetCall(StageCall):
             self._settle_cut(reading.usage)
         else:
             self._settle_estimated(None, most=self._paid.most)
-        if self._limit is not None:
-            self._limit.failed(error)
 
-    def _end(self) -> None:
-        self._paid.run.outlook.ended(self.request.run.run_id)
+    @contextmanager
+    def _ending(self) -> Iterator[None]:
+        """Until it is charged, others may count on what it holds beyond its use."""
         if self._own is not None:
             end_reserved(self._key)
+        try:
+            yield
+        finally:
+            self._paid.run.outlook.ended(self.request.run.run_id)
 
     def _settle_delegated(self, reading: UsageReading, names: AnswerNames) -> None:
         """Charge a model that has asked others, who pay themselves, for a call of its own."""

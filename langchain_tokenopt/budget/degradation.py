@@ -308,19 +308,22 @@ class Degradation:
     ) -> Hold | Denial:
         """Reserve at most *most* output, and less where tokens or money do not reach."""
         least = needs.least_output if least is None else least
-        answer = self._run.account.reserve(
-            self._agent,
-            needs.input + unsaid * needs.unsaid_input,
-            most,
-            min_output_tokens=min(most, least),
-            cost_nano_usd=self._cost(candidate, needs),
-            owners=self.owners,
-            demands=self._demands(),
-            tentative=tentative,
-        )
-        if isinstance(answer, Hold):
-            spare = answer.tokens - needs.input - needs.usual_output
-            self._run.outlook.granted(candidate.request.run.run_id, spare)
+        run_id, read = candidate.request.run.run_id, needs.input + unsaid * needs.unsaid_input
+        likely = needs.input + needs.usual_output
+        demands = self._demands()
+        with self._run.outlook.holding(run_id, read + most - likely) as granted:
+            answer = self._run.account.reserve(
+                self._agent,
+                read,
+                most,
+                min_output_tokens=min(most, least),
+                cost_nano_usd=self._cost(candidate, needs),
+                owners=self.owners,
+                demands=demands,
+                tentative=tentative,
+            )
+            if isinstance(answer, Hold):
+                granted(answer.tokens - likely)
         return answer
 
     def _cost(self, candidate: Candidate, needs: RequestBudget) -> CallCost:

@@ -12,7 +12,7 @@ import threading
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial, wraps
 from typing import Any, Final, NamedTuple, TypeVar
 from uuid import UUID
@@ -136,6 +136,13 @@ class _Request:
     place: str | None
     """The execution of a node that makes it; ``None``: unknown."""
     input: int = 0
+    unsaid: int = 0
+    """What a silent provider may count on top: nobody else keeps it, as it mostly does not."""
+
+    @property
+    def own(self) -> Demand:
+        """What it needs itself."""
+        return replace(self.demand, likely=self.demand.likely + self.unsaid)
 
 
 _GRAPHS: Final[OrderedDict[str, Coming]] = OrderedDict()
@@ -255,13 +262,16 @@ class Outlook:
         """
         if needs.is_known:
             self._told.append(needs.usual_output)
-        likely = needs.input + max(self._answer(), needs.least_output)
+        answer = max(self._answer(), needs.least_output, needs.expected_output)
+        likely = needs.input + answer
         demand = Demand(needs.shortest, max(likely, needs.shortest))
         with self._lock:
             request = self._asking.get(run_id)
             is_new = request is None
             if request is None:
-                request = _Request(agent, demand, needs.last_answer > 0, place, needs.input)
+                request = _Request(
+                    agent, demand, needs.last_answer > 0, place, needs.input, needs.unsaid_input
+                )
                 self._announced += 1
                 self._asked(request)
                 self._asking[run_id] = request
@@ -289,11 +299,26 @@ class Outlook:
                 raise
             self._asking.pop(run_id, None)
 
-    def granted(self, run_id: UUID, spare: int) -> None:
-        """Take note that a request is granted, and holds so much beyond its likely use."""
-        self._asking.pop(run_id, None)
-        if spare > 0:
-            self._returning[run_id] = spare
+    @contextmanager
+    def holding(self, run_id: UUID, spare: int) -> Iterator[Callable[[int], None]]:
+        """While a request reserves as much as *spare* beyond its likely use: it will come back.
+
+        Yields what is to be told, when it is granted, how much that is.
+        """
+        self._returning[run_id] = max(spare, 0)
+        is_granted = False
+
+        def granted(spare: int) -> None:
+            nonlocal is_granted
+            is_granted = True
+            self._asking.pop(run_id, None)
+            self._returning[run_id] = max(spare, 0)
+
+        try:
+            yield granted
+        finally:
+            if not is_granted:
+                self._returning.pop(run_id, None)
 
     def ended(self, run_id: UUID) -> None:
         """Take note that a call has ended, however it has."""
@@ -435,7 +460,7 @@ class Outlook:
             for name in (agent, *others)
         }
         return Demands(
-            request.demand,
+            request.own,
             later,
             others,
             weights,

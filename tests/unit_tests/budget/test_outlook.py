@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
@@ -64,6 +65,40 @@ def test_after_a_round_of_tools_the_last_answer_is_owed() -> None:
     demands_of(outlook, "reader", LOOPING)
     outlook.answered("reader", Usage(90, 90))
     assert "reader" not in demands_of(outlook, "writer").others
+
+
+def test_what_is_owed_to_one_that_is_due_is_counted_once() -> None:
+    """The answer after the tools is the call that the graph says comes next."""
+    outlook = Outlook({}, {})
+    demands_of(outlook, "reader", LOOPING)
+    outlook.answered("reader", Usage(90, 20), Demand(300, 300))
+    outlook.foresee("graph", Coming({"reader": 1, "writer": 1}))
+    due = demands_of(outlook, "writer").others["reader"]
+
+    assert (300, 620) == (due.least, due.likely)
+
+
+def test_what_a_silent_provider_may_count_is_needed_too() -> None:
+    """Else a call does not fit into what it is said to need."""
+    outlook = Outlook({}, {})
+    needs = replace(SMALL, unsaid_input=150, expected_output=200)
+
+    assert 850 == demands_of(outlook, "reader", needs).own.likely
+
+
+def test_what_is_held_beyond_its_use_counts_from_before_it_is_held_until_it_is_charged() -> None:
+    """Others that ask in between see it either as left or as coming back."""
+    outlook, run_id = Outlook({}, {}), uuid4()
+    with outlook.holding(run_id, 700) as granted:
+        assert 700 == demands_of(outlook, "b").returning
+        granted(300)
+    assert 300 == demands_of(outlook, "b").returning
+    outlook.ended(run_id)
+    assert 0 == demands_of(outlook, "b").returning
+
+    with outlook.holding(run_id, 700):
+        pass
+    assert 0 == demands_of(outlook, "b").returning
 
 
 def test_nodes_that_call_nobody_need_nothing() -> None:

@@ -32,6 +32,14 @@ def test_a_call_never_has_more_than_is_left_beside_the_shares_of_others(left, ow
     assert found.most <= max(left - sum(other.share for other in those), 0)
 
 
+@given(tokens, st.integers(1, 400), st.integers(0, 3_000), demands)
+def test_short_answers_of_its_own_that_may_come_are_kept(left, least, more, later):
+    """As those of others are: what it should do with leaves them, as far as it has its own."""
+    own = Stake(left, Demand(least, least + more))
+
+    assert may_have(left, own, (), later).fair <= max(least, left - later.least - later.hoped)
+
+
 @given(tokens, stakes, others, demands)
 def test_its_own_share_is_always_its_own(left, own, those, later):
     """Whatever the others need, and however much of it its later calls will need."""
