@@ -284,7 +284,8 @@ class BlockFeatures:
         like: dict[tuple[str, str], list[int]] = {}
         for n, marks in enumerate(self._marks):
             for name in marks:
-                if name[0] in _OF_PASSAGES:
+                has_word = name[0] == "number" and any(map(str.isalpha, name[1]))
+                if has_word or name[0] in _OF_PASSAGES:
                     like.setdefault(name, []).append(n)
         for same in like.values():
             mine = [n for n in same if own[n] and not self._is_question(n, features[n])]
@@ -294,7 +295,8 @@ class BlockFeatures:
 
     def _is_question(self, n: int, features: Mapping[str, float]) -> bool:
         is_asked = self._asking[n] and self._ask <= _FEW_ASK
-        is_inside = self._inside[n] and self._ask_inside <= _FEW_ASK + 1
+        is_long = self._kinds[n] == "long"
+        is_inside = self._inside[n] and not is_long and self._ask_inside <= _FEW_ASK + 1
         return is_asked or is_inside or not _ASKING.isdisjoint(features)
 
     def features(self, n: int) -> dict[str, float]:
