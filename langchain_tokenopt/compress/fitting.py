@@ -43,7 +43,7 @@ from langchain_tokenopt.counting.tokens import steady_counter_of_name
 __all__ = ["Target", "fitted", "rarity_for", "shortened", "unchanged"]
 
 _WHOLE_KINDS: Final = ("code", "json", "quote", "data", "diff")
-"""Kept whole when a share is asked for rather than a limit."""
+"""Kept whole when a share is asked for rather than a limit, beside more that is none of them."""
 
 
 def _is_whole(unit: Unit) -> bool:
@@ -124,12 +124,15 @@ class _Fit:
         units, tokens = self.layout.units, self._content.tokens
         fixed = tokens - sum(u.tokens + u.overhead for u in units)
         fixed += required_only(units).tokens
-        fixed += sum(u.tokens for u in units if not u.required and _is_whole(u))
         droppable = max(0, tokens - fixed)
+        whole = [unit for unit in units if not unit.required and _is_whole(unit)]
+        held = sum(unit.tokens for unit in whole)
+        if 2 * held <= droppable:  # else it is what there is to shorten
+            fixed, droppable = fixed + held, droppable - held
+            for unit in whole:
+                unit.required = True
         if droppable == 0:
             return tokens
-        for unit in units:
-            unit.required = unit.required or _is_whole(unit)
         return fixed + math.ceil((self._target.keep or 1) * droppable)
 
     def plan(self) -> KeptUnits:
