@@ -264,6 +264,9 @@ def _bind_marks(text: str, units: list[Unit]) -> None:
     for first, last in pairs:
         last_of[first] = max(last, last_of.get(first, last))
     closing = {last: first for first, last in pairs if _is_mark(text, units[last])}
+    for last, first in closing.items():
+        if units[last].bound != first:
+            units[last].bound = -1  # it is no end of a passage that begins elsewhere
     around: list[int] = []
     for at, unit in enumerate(units):
         while around and last_of[around[-1]] <= at:
@@ -272,7 +275,7 @@ def _bind_marks(text: str, units: list[Unit]) -> None:
             unit.bound = -1
         if unit.head in closing and unit.head < at:
             unit.head = units[closing[unit.head]].head  # what closes is no title
-        elif last_of.get(unit.head, at) < at and _is_mark(text, units[unit.head]):
+        elif last_of.get(unit.head, at) < at and _is_mark(text, units[unit.head], last=True):
             unit.head = units[unit.head].head  # what has closed is none, either
         if around and unit.bound < 0 and unit.head in (-1, units[around[-1]].head):
             unit.head = around[-1]
@@ -302,8 +305,11 @@ def _bind(units: list[Unit], pairs: Sequence[tuple[int, int]]) -> None:
             units[at].bound = first_of(at)
 
 
-def _is_mark(text: str, unit: Unit) -> bool:
+def _is_mark(text: str, unit: Unit, *, last: bool = False) -> bool:
+    """Say whether a unit, or its *last* line, is nothing but a mark."""
     line = unit.within(text).strip()
+    if last:
+        line = line.rpartition("\n")[2]
     return (
         "\n" not in line
         and (mark := _MARK.match(line)) is not None

@@ -12,8 +12,11 @@ from typing import Final
 
 from langchain_tokenopt.compress.unit import Unit
 
-__all__ = ["put_under"]
+__all__ = ["ITEM", "put_under"]
 
+ITEM: Final = re.compile(
+    r"[ \t]*(?:[-*+•‣]|(?:\[[ xX]\][ \t]+)?(?:\d{1,3}[.)]|\(?[a-z]{1,3}[.)]|\(\d{1,3}\)))[ \t]+\S"
+)
 _DEEPER_LINE: Final = re.compile(r"\n[ \t]+\S|\nCaused by: ")
 _GOES_ON: Final = re.compile(r"Caused by: |During handling of |The above exception ")
 """What follows at the margin of its error, and is part of it."""
@@ -36,7 +39,9 @@ def put_under(text: str, units: list[Unit]) -> None:
     if _DEEPER_LINE.search(text):
         for at, above in _deeper(text, units):
             unit = units[at]
-            if unit.bound < 0 and unit.kind in _OF_LINES and unit.head < above:
+            head = units[unit.head]
+            is_free = unit.head < above or not head.within(text).strip()
+            if unit.bound < 0 and unit.kind in _OF_LINES and is_free:
                 unit.head = above
     if _TITLES.search(text):
         _nest_titles(text, units)
@@ -44,14 +49,15 @@ def put_under(text: str, units: list[Unit]) -> None:
 
 def _deeper(text: str, units: Sequence[Unit]) -> Iterator[tuple[int, int]]:
     """Yield units that begin with a line deeper than one above it, and that one's unit."""
-    above: list[tuple[float, int]] = []
+    above: list[tuple[float, int, bool]] = []
+    """Margins that grow, the units of their lines, and whether they are items of a list."""
     for at, unit in enumerate(units):
         lines = text[unit.start : unit.end].splitlines()
         is_first = unit.start == 0 or text[unit.start - 1] in "\r\n"
         for number, line in enumerate(lines):
             body = line.lstrip(" \t")
             if not body:
-                above.clear()
+                above = [entry for entry in above if entry[2]]
                 continue
             if number == 0 and not is_first:
                 continue
@@ -60,7 +66,7 @@ def _deeper(text: str, units: Sequence[Unit]) -> Iterator[tuple[int, int]]:
                 above.pop()
             if number == 0 and above and above[-1][1] != at:
                 yield at, above[-1][1]
-            above.append((margin, at))
+            above.append((margin, at, ITEM.match(body) is not None))
 
 
 def _nest_titles(text: str, units: list[Unit]) -> None:

@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from langchain_tokenopt.compress.examples import is_pair
+from langchain_tokenopt.compress.lines_under import ITEM
 from langchain_tokenopt.compress.sentence_cuts import LONGEST_SENTENCE, sentence_cuts
 from langchain_tokenopt.compress.unit import Kind, Unit
 from langchain_tokenopt.compress.yaml_units import holds_yaml, yaml_units
 
 __all__ = [
-    "ITEM",
     "data_end",
     "is_yaml",
     "item_end",
@@ -27,9 +27,6 @@ __all__ = [
     "yaml_end",
 ]
 
-ITEM: Final = re.compile(
-    r"[ \t]*(?:[-*+•‣]|(?:\[[ xX]\][ \t]+)?(?:\d{1,3}[.)]|\(?[a-z]{1,3}[.)]|\(\d{1,3}\)))[ \t]+\S"
-)
 _KEY: Final = re.compile(
     r"[ \t]*(?:- +)*(?:[\w.$/@-]+(?:[ ][\w.$/@-]+){0,3}|\"[^\"\n]+\"|'[^'\n]+')[ \t]*:"
     r"(?:[ \t]|\r?\n|$)|[?:] \S"

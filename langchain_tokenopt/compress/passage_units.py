@@ -13,7 +13,7 @@ from operator import attrgetter, itemgetter
 
 from langchain_tokenopt.compress.blocks import bind_marks, part_marks
 from langchain_tokenopt.compress.frame import Frame, Span
-from langchain_tokenopt.compress.outlines import ITEM
+from langchain_tokenopt.compress.lines_under import ITEM
 from langchain_tokenopt.compress.prompt_lines import LONG_LINE, is_prose_block
 from langchain_tokenopt.compress.prompt_structure import Structure
 from langchain_tokenopt.compress.protect import is_required, matches_any

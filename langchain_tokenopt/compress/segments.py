@@ -14,9 +14,9 @@ from typing import NamedTuple
 from langchain_tokenopt.compress.bare_code import begins_as_code, code_end
 from langchain_tokenopt.compress.blocks import blocks_of, is_rule_below
 from langchain_tokenopt.compress.json_units import JSON_BEGINS, JsonFinder, may_hold_json
+from langchain_tokenopt.compress.lines_under import ITEM
 from langchain_tokenopt.compress.markup import MOST_LINES, markup_end
 from langchain_tokenopt.compress.outlines import (
-    ITEM,
     data_end,
     is_yaml,
     item_end,

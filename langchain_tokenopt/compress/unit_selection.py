@@ -246,16 +246,17 @@ def cut_best(
 def _may_be_cut(unit: Unit, text: str) -> bool:
     """Running text, and a long speech; of a record or short message a part would be another."""
     piece = unit.within(text).strip()
+    line = text[text.rfind("\n", 0, unit.start) + 1 : unit.start].lstrip() + piece
     return (
         unit.kind in _MAY_BE_CUT
-        and not piece.startswith(_MARKS)
+        and not _MARKED.match(line)
         and (unit.kind != "turn" or len(piece) > _LONG_SPEECH)
-        and ("\n" not in piece or is_running_text(piece))
+        and (("\n" not in piece and unit.kind != "list") or is_running_text(piece))
     )
 
 
-_MARKS = ("<", "#", "//", "--", "/*")
-"""Begin a tag, a title or a remark."""
+_MARKED = re.compile(r"<|#|//|--|/\*|[\w-]+[._\d][\w.-]*[:=]")
+"""What begins a tag, a title, a remark or a setting."""
 _LONG_SPEECH = 400
 """Characters."""
 _MAY_BE_CUT = frozenset({"prose", "list", "turn", "label"})

@@ -16,8 +16,9 @@ from langchain_tokenopt.compress.bare_code import is_running_text, is_text
 from langchain_tokenopt.compress.blocks import enclosed_units
 from langchain_tokenopt.compress.code_units import code_units
 from langchain_tokenopt.compress.json_units import json_units
+from langchain_tokenopt.compress.lines_under import ITEM
 from langchain_tokenopt.compress.markup import markup_units
-from langchain_tokenopt.compress.outlines import ITEM, outline_units
+from langchain_tokenopt.compress.outlines import outline_units
 from langchain_tokenopt.compress.python_units import parsed_python
 from langchain_tokenopt.compress.records import record_units
 from langchain_tokenopt.compress.segments import LABEL, Segment, is_prose, segments_of
