@@ -41,14 +41,17 @@ def put_under(text: str, units: list[Unit]) -> None:
             unit = units[at]
             head = units[unit.head]
             is_free = unit.head < above or not head.within(text).strip()
-            if unit.bound < 0 and unit.kind in _OF_LINES and is_free:
+            if unit.bound < 0 and is_free:
                 unit.head = above
     if _TITLES.search(text):
         _nest_titles(text, units)
 
 
 def _deeper(text: str, units: Sequence[Unit]) -> Iterator[tuple[int, int]]:
-    """Yield units that begin with a line deeper than one above it, and that one's unit."""
+    """Yield units that begin with a line deeper than one above it, and that one's unit.
+
+    Paragraphs of prose begin so, too: only below an item they go on with it.
+    """
     above: list[tuple[float, int, bool]] = []
     """Margins that grow, the units of their lines, and whether they are items of a list."""
     for at, unit in enumerate(units):
@@ -64,7 +67,8 @@ def _deeper(text: str, units: Sequence[Unit]) -> Iterator[tuple[int, int]]:
             margin = len(line) - len(body) or (0.5 if _GOES_ON.match(body) else 0)
             while above and above[-1][0] >= margin:
                 above.pop()
-            if number == 0 and above and above[-1][1] != at:
+            is_under = number == 0 and above and above[-1][1] != at
+            if is_under and (unit.kind in _OF_LINES or (unit.kind == "prose" and above[-1][2])):
                 yield at, above[-1][1]
             above.append((margin, at, ITEM.match(body) is not None))
 

@@ -109,7 +109,8 @@ def _timed(body: str, stamp: re.Match[str]) -> str | None:
         if not (is_level or (len(words) <= _MOST_NAMES and (not rest or above[0].isdigit()))):
             return None  # it is a sentence that speaks of a time
         return "@w" if is_level else f"@{before}"
-    if _NAMED.match(before) and not LEVEL.match(body) and not _PAIRS.search(body, stamp.end()):
+    is_level = above.strip(' :="[]').lower() in _LEVELS
+    if _NAMED.match(before) and not is_level and not _PAIRS.search(body, stamp.end()):
         return None  # a field of a record, or of data
     is_day = ":" not in stamp.group() and not stamp.group().replace(".", "").isdigit()
     before = _FIELDS.sub(lambda run: "w" if run.group()[0] == "w" else " ", before).strip()
@@ -118,9 +119,10 @@ def _timed(body: str, stamp: re.Match[str]) -> str | None:
 
 _LONGEST_TAG: Final = 8
 _MOST_NAMES: Final = 5
-_LEVELS: Final = frozenset(
-    ("debug", "info", "notice", "warn", "warning", "error", "fatal", "trace", "critical", "fehler")
-)
+_LEVELS: Final = frozenset({
+    "debug", "info", "notice", "warn", "warning", "err", "error", "crit", "critical", "fatal",
+    "alert", "emerg", "trace", "fehler",
+})  # fmt: skip
 
 
 def key_of(line: str) -> str:

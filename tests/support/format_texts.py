@@ -108,15 +108,30 @@ def markdown(w: Writer) -> Part:
         faults += ["a comment stays open"] if left.count("<!--") != left.count("-->") else []
         for empty in (
             r"^(:::).*\n\s*^:::$",
-            r"^(`{3,}|~{3,})[^\n`]*\n\s*^\1\n",
             r"^(> \[!NOTE\])\n(?!>)",
         ):
             odd = re.search(empty, left, re.M)
             if odd and not re.search(empty, text, re.M):
                 faults.append(f"empty: {odd.group()!r}")
-        return faults
+        return faults + _empty_fences(left)
 
     return Part("markdown", text, check)
+
+
+def _empty_fences(text: str) -> list[str]:
+    """Fences are none that close where they open; what closes one opens no other."""
+    mark, filled = "", True
+    for line in text.split("\n"):
+        found = re.match(r"[ \t]*(`{3,}|~{3,})", line)
+        if mark and found and found[1] == mark:
+            if not filled:
+                return [f"empty: a fence of {mark}"]
+            mark = ""
+        elif not mark and found:
+            mark, filled = found[1], False
+        elif line.strip():
+            filled = True
+    return []
 
 
 class _Tags(HTMLParser):
