@@ -48,7 +48,8 @@ ENGLISH: Final = Language(
             "car automobile|error mistake|photo picture|difference distinction|"
             "method way|quick fast|big large|delete erase remove|change modify alter|"
             "choose select|vacation holiday|gasoline petrol|please pls plz|"
-            "stay remain|need require|get obtain|help assist|happen occur|"
+            "stay remain|stays remains|needs requires|begins starts commences|happens occurs|"
+            "need require|get obtain|help assist|happen occur|"
             "reply respond|live reside|show display|allow permit|often frequently|ill sick|"
             "sofa couch|taxi cab|rubbish garbage trash|repair fix|bought purchased|"
             "allowed permitted|shown displayed|repaired fixed|needed required|"
@@ -177,7 +178,7 @@ ENGLISH: Final = Language(
             r"(?:needed|necessary)(?=$| )",
             r"do i need \1",
         ),
-        (r"\b((?:after|once|when|until) (?:\S+ ){1,4})has (\S{3,})ed\b", r"\1\2"),
+        (r"\b((?:after|once|when|until) (?:\S+ ){1,4})(?:has|have) (\S{3,})ed\b", r"\1\2s"),
         (r"^(ASK) (?:exactly|actually|precisely|really) ", r"\1 "),
         (r"\bis there (?=in |on |at )", "is "),
         (r"^(where is .+) (?:located|situated)$", r"\1"),
@@ -218,8 +219,8 @@ ENGLISH: Final = Language(
             r"what is \2 \1",
         ),
         (r"\bin (?:one|single|1|just one)(?: short)? (sentence|line|paragraph|word)\b", r"in 1 \1"),
-        (r"\bdegree celsius\b", "°c"),
-        (r"\bdegree fahrenheit\b", "°f"),
+        (r"\bdegrees? celsius\b", "°c"),
+        (r"\bdegrees? fahrenheit\b", "°f"),
         (r"\bper (?:cent|centum)\b", "%"),
         (r"(?<= )(\S+) 's ((?:\S+ )?\S+)$", r"\2 of \1"),
         (r"^(?:how much|what) (?:do )?(.+) cost$", r"price of \1"),
