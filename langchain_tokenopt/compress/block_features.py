@@ -256,6 +256,15 @@ class BlockFeatures:
             and self._may_be_passage(n)
         )
 
+    def _is_at_edge(self, n: int) -> bool:
+        return n < _AT_EDGE or self._last - _AT_EDGE < n <= self._last
+
+    def _is_brief(self, n: int) -> bool:
+        """Whether a block is a sentence, much shorter than others are."""
+        first = self._lines[self._blocks[n][0]]
+        is_sentence = self._kinds[n] == "short" and not (_names(first) or _is_marked(first))
+        return is_sentence and 2 * self._sizes[n] < self._usual
+
     def _heads_like_others(self, n: int) -> bool:
         """Whether a long block follows, as behind several others that look the same."""
         pair = self._pairs[n]
@@ -321,6 +330,8 @@ class BlockFeatures:
         is_other = kind in ("short", "run") and kind != self._bulk and not is_material
         speaks = told or asking or self._inside[n]
         is_statement = kind == "short" and not speaks and self._may_be_passage(n)
+        asks_inside = self._inside[n] and self._ask_inside <= _FEW_ASK
+        is_apart = told or (self._is_at_edge(n) and (asks_inside or self._is_brief(n)))
         found: dict[str, float] = {
             "any": True,
             kind: True,
@@ -331,16 +342,16 @@ class BlockFeatures:
             "beside a letter": self._is_letter and not is_material,
             "announced": 2 * size > self._total and self._is_announced(n),
             "heads most": 2 * self._headed[n] > self._total,
-            "asks last": asking and n == self._last,
-            "asks between": is_between
-            and (asks_alone or (self._inside[n] and self._ask_inside <= _FEW_ASK)),
+            "asks last": (asking or asks_inside) and n == self._last,
+            "asks between": (is_between and (asks_alone or asks_inside))
+            or (n == 0 and asks_inside and not asking),
             "asking label": short and self._has_asking_label(first),
             "material label": size > _CUE // 2 and label_of_passages(self._text, first.start),
             "instructs": told,
             "addresses": addresses,
             "repeats at all": is_marked_again or is_fence_again or is_ruled or is_material,
             "pattern": is_material
-            or (not told and (is_ruled or self._comes_in_order(n)))
+            or (not is_apart and (is_ruled or self._comes_in_order(n)))
             or (not speaks and self._ends_passages(n)),
             "first": n == 0,
             "last": at_end,
@@ -366,6 +377,8 @@ _ASKING: Final = frozenset({"asking label", "asks last"})
 _FEW_ASK: Final = 2
 """Blocks that ask in one prompt; where more do, they are quoted."""
 _FEW: Final = 0.3
+_AT_EDGE: Final = 2
+"""Blocks at either end of a prompt among which what the caller says may stand alone."""
 _FEWEST_VERSES: Final = 3
 _SHORTEST_AGAIN: Final = 20
 """Characters of a sentence that is counted."""

@@ -253,6 +253,62 @@ def test_a_stanza_alone_commands_nobody() -> None:
     assert _LINES[0] in required("\n\n".join([*_MILLS, "\n".join(_LINES)]))
 
 
+# --- the caller's words beside short passages without labels -------------------------------------
+
+_SHORT = {
+    "Round it to tens.": (
+        "The well of village {n} is {m} feet deep, and was dug by miners from the hills.",
+        "How deep is the well of village 4?",
+    ),
+    "Schreibe es in Worten.": (
+        "Der Brunnen von Dorf {n} ist {m} Fuß tief, gegraben von Bergleuten aus den Hügeln.",
+        "Wie tief ist der Brunnen von Dorf 4?",
+    ),
+    "Écris-le en lettres.": (
+        "Le puits du village {n} a {m} pieds de fond et fut creusé par des mineurs des collines.",
+        "Quelle est la profondeur du puits du village 4 ?",
+    ),
+    "Escríbelo con letras.": (
+        "El pozo de la aldea {n} tiene {m} pies de hondo y lo cavaron mineros de las colinas.",
+        "¿Qué hondura tiene el pozo de la aldea 4?",
+    ),
+    "Напиши словами.": (
+        "Колодец деревни {n} глубиной {m} футов вырыли горняки, пришедшие с холмов.",
+        "Какой глубины колодец деревни 4?",
+    ),
+    "漢字で書いて。": (
+        "{n}番の村の井戸は深さ{m}尺で、丘から来た鉱夫たちによって掘られたものである。",
+        "4番の村の井戸の深さは？",
+    ),
+}
+_PLACES = (
+    "{told}\n\n{all}\n\n{asked}", "{asked} {told}\n\n{all}", "{asked}\n\n{told}\n\n{all}",
+    "{all}\n\n{asked} {told}", "{all}\n\n{asked}\n\n{told}", "{all}\n\n{told}\n\n{asked}",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("told", _SHORT)
+@pytest.mark.parametrize("place", _PLACES)
+def test_question_and_instruction_stay_beside_short_paragraphs(told: str, place: str) -> None:
+    """Nothing but blank lines tells what is the caller's, and passages are short themselves."""
+    passage, asked = _SHORT[told]
+    passages = "\n\n".join(passage.format(n=n, m=n * 37) for n in range(1, 9))
+    text = place.format(told=told, asked=asked, all=passages)
+    said = place.format(told=told, asked=asked, all="").replace("\n\n\n\n", "\n\n").strip()
+
+    assert required(text) == said
+    assert passage.format(n=4, m=148)[:20] in shortened(text, 130)
+
+
+def test_titles_that_ask_lead_their_passages() -> None:
+    """Even if they alone ask."""
+    mills = [*_MILLS]
+    mills[5] = f"Where's the miller?\n\n{mills[5]}"
+    text = "\n\n".join([_RULE, *(f"The mill of {n}\n\n{m}" for n, m in enumerate(mills)), _WHEN])
+
+    assert "Where's" not in required(text)
+
+
 # --- what goes first -----------------------------------------------------------------------------
 
 
