@@ -88,9 +88,7 @@ class _Tools:
         made = _compressed(others, max(1, allowed), kept, model, known)
         if made is None:
             return request
-        if not holds_all(kept, made) or not all(
-            text_of(m).strip() for m in made if m.type != "ai"
-        ):
+        if not holds_all(kept, made) or not all(text_of(m).strip() for m in made if m.type != "ai"):
             return request
         rest = iter(made)
         if len(made) == len(others):
