@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Final
 
 from langchain_tokenopt.compress.blocks import ATTRIBUTES
@@ -203,16 +204,27 @@ def _behind_break(text: str, at: int, end: int) -> int:
     return found.end() if found else at
 
 
+def _siblings(text: str, elements: Sequence[Element]) -> list[Element]:
+    """Return those of one name that follow each other; the cells of a row are no items."""
+    found: list[Element] = []
+    for one, other in pairwise(elements):
+        is_like = one.name == other.name and one.name.lower() not in ("td", "th")
+        if is_like and not text[one.end : other.start].strip():
+            found += [one, other]
+    return found
+
+
 def _add_sentences(
     text: str, start: int, end: int, whole: Sequence[Element], kind: Kind, units: list[Unit],
     head: int,
 ) -> None:  # fmt: skip
-    """Add sentences; none ends inside of an element. In data each element is one."""
+    """Add sentences; none ends inside of an element. In data, and of several, each one is one."""
     if start >= end:
         return
     cuts = sentence_cuts(text, start, end)
-    if kind == "data":
-        cuts = sorted({*cuts, *(_behind_break(text, element.end, end) for element in whole)})
+    apart = whole if kind == "data" else _siblings(text, whole)
+    if apart:
+        cuts = sorted({*cuts, *(_behind_break(text, element.end, end) for element in apart)})
     at = 0
     for cut in cuts:
         while at < len(whole) and whole[at].end <= cut:
