@@ -35,8 +35,9 @@ _MARK: Final = re.compile(
     r"|^[ \t]*+(?:\\item\b(?:\[[^\]\n]*\])?[ \t]*+)?(?:(?P<fence>`{3,}|~{3,})[^\n]*"
     r"|(?P<before>[^\w\s<]{1,6}[ \t]?|(?=\w{3,5}:))(?:(?P<opens_named>begin|start)|end|stop)"
     r"(?P<mark>[^\w\n]{1,3}|_|)(?P<name>\w[\w*-]*)"
-    r"|(?P<template>\{%-?[ \t]*|\{\{[ \t]*[#/]|\{\{-?[ \t]*(?=(?:if|range|with|define|block|end)\b)"
-    r"|\[|#)(?P<close>end_?|/)?(?P<what>[a-z]\w*)"
+    r"|(?P<template>\{%-?[ \t]*|\{\{[ \t]*[#/]|\[|#"
+    r"|\{\{-?[ \t]*(?=(?:if|range|with|define|block|else|end)\b))"
+    r"(?P<close>end_?|/)?(?P<what>[a-z]\w*)"
     r"|:(?P<drawer>\w+):[ \t\r]*$"
     r"|(?P<colons>:{3,})(?P<opens_colons>[ \t]*[^\s:])?"
     r"|(?P<same>\$\$)[ \t\r]*$"
@@ -98,6 +99,10 @@ def is_rule_below(text: str, start: int) -> bool:
 _SHORTEST_RULE: Final = 3
 
 
+_TURNS: Final = frozenset({"else", "elif", "elseif"})
+"""Marks that part what a block of a template holds."""
+
+
 class _Opened:
     """Follows the marks of one text; in a fence there are none, unless it was opened."""
 
@@ -122,6 +127,9 @@ class _Opened:
         elif (self._fence and (self._hides or hides)) or match["unclosed"]:
             return None
         opens, name = _name_of(match)
+        if (match["what"] or "").lower() in _TURNS:
+            is_inside = self._marks and self._marks[-1][0][:2] == name[:2]
+            return self._marks[-1][1] if is_inside else None
         if (
             self._marks
             and _RAW.search(self._marks[-1][0])

@@ -37,18 +37,19 @@ def put_under(text: str, units: list[Unit]) -> None:
         [-1, 0, 0, -1]
     """
     if _DEEPER_LINE.search(text):
-        for at, above in _deeper(text, units):
+        for at, above, is_item in _deeper(text, units):
             unit = units[at]
             head = units[unit.head]
-            is_free = unit.head < above or not head.within(text).strip()
+            is_part = is_item and head.kind == "prose"  # a paragraph that goes on with the item
+            is_free = unit.head < above or is_part or not head.within(text).strip()
             if unit.bound < 0 and is_free:
                 unit.head = above
     if _TITLES.search(text):
         _nest_titles(text, units)
 
 
-def _deeper(text: str, units: Sequence[Unit]) -> Iterator[tuple[int, int]]:
-    """Yield units that begin with a line deeper than one above it, and that one's unit.
+def _deeper(text: str, units: Sequence[Unit]) -> Iterator[tuple[int, int, bool]]:
+    """Yield units that begin with a line deeper than one above it, its unit, and if it is an item.
 
     Paragraphs of prose begin so, too: only below an item they go on with it.
     """
@@ -56,20 +57,22 @@ def _deeper(text: str, units: Sequence[Unit]) -> Iterator[tuple[int, int]]:
     """Margins that grow, the units of their lines, and whether they are items of a list."""
     for at, unit in enumerate(units):
         lines = text[unit.start : unit.end].splitlines()
-        is_first = unit.start == 0 or text[unit.start - 1] in "\r\n"
-        for number, line in enumerate(lines):
+        begins = unit.start == 0 or text[unit.start - 1] in "\r\n"
+        is_first = begins
+        for line in lines:
             body = line.lstrip(" \t")
-            if not body:
-                above = [entry for entry in above if entry[2]]
-                continue
-            if number == 0 and not is_first:
+            if not body or not begins:
+                if not body and begins:
+                    above = [entry for entry in above if entry[2]]
+                begins = True
                 continue
             margin = len(line) - len(body) or (0.5 if _GOES_ON.match(body) else 0)
             while above and above[-1][0] >= margin:
                 above.pop()
-            is_under = number == 0 and above and above[-1][1] != at
+            is_under = is_first and above and above[-1][1] != at
             if is_under and (unit.kind in _OF_LINES or (unit.kind == "prose" and above[-1][2])):
-                yield at, above[-1][1]
+                yield at, *above[-1][1:]
+            is_first = False
             above.append((margin, at, ITEM.match(body) is not None))
 
 

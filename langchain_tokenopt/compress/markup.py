@@ -204,6 +204,10 @@ def _behind_break(text: str, at: int, end: int) -> int:
     return found.end() if found else at
 
 
+_TEMPLATE: Final = re.compile(r"^[ \t]*\{%[^\n]*%\}[ \t\r]*\n", re.MULTILINE)
+"""A line of a template that puts elements there or not."""
+
+
 def _siblings(text: str, elements: Sequence[Element]) -> list[Element]:
     """Return those of one name that follow each other; the cells of a row are no items."""
     found: list[Element] = []
@@ -225,6 +229,9 @@ def _add_sentences(
     apart = whole if kind == "data" else _siblings(text, whole)
     if apart:
         cuts = sorted({*cuts, *(_behind_break(text, element.end, end) for element in apart)})
+    if text.find("{%", start, end) >= 0:
+        lines = (found.span() for found in _TEMPLATE.finditer(text, start, end))
+        cuts = sorted({*cuts, *(edge for span in lines for edge in span if edge > start)})
     at = 0
     for cut in cuts:
         while at < len(whole) and whole[at].end <= cut:

@@ -288,6 +288,9 @@ def _title_end(text: str, record: Record, separator: str) -> int:
     if found < 0 or found + len(separator) > record.tail - record.length // 2:
         return 0
     title = text[record.body : found]
+    line = text.find("\n", found, record.tail)
+    if separator == "\t" and 0 < line < text.rfind(separator, record.body, record.tail):
+        return 0  # rows of cells
     if "\n" in title.strip() or _SENTENCE_END.search(title):
         return 0
     return found + len(separator)

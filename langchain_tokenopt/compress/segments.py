@@ -49,7 +49,7 @@ class Segment(NamedTuple):
 
 
 _FENCE = re.compile(r"[ \t]{0,3}(`{3,}|~{3,})")
-_INLINE_FENCE = re.compile(r"(?<=[^`])(`{3,})[\w+-]*[ \t]*$")
+_INLINE_FENCE = re.compile(r"(?<=[^`])(`{3,})[\w+-]*[ \t\r]*$")
 _HEADING = re.compile(
     r"#{1,6} \S"
     r"|(?:Document|Passage|Doc|Source|Context|Article|Chunk|Result|Search result|Dokument|Quelle"

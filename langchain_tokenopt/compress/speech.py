@@ -12,7 +12,7 @@ __all__ = [
     "TURN", "cue_starts", "cues_end", "holds_cues", "is_transcript", "letter_head_end", "turn_end",
 ]  # fmt: skip
 
-_CLOSING: Final = re.compile(r"[ \t]*</[A-Za-z][\w:-]*>[ \t]*$")
+_CLOSING: Final = re.compile(r"[ \t]*</[A-Za-z][\w:-]*>[ \t\r]*$")
 _SPEAKER: Final = r"[^\W\d_][^\n:：<>\[\](){}=\"*]{0,60}?"
 TURN: Final = re.compile(
     rf"(?:[-•>] )?(?:[\[(]?(?:{DATE}[ ,T]*)?(?:{CLOCK})?[\])]?[ \t]*(?:[-–—|]+[ \t]*)?)?"

@@ -34,6 +34,9 @@ PIECES = {
     "form": '(defun lamp-{n} (x)\n  "the ) of {n}"\n  (list x\n    (cons x nil)))',
     "template": "{{{{Infobox {n}\n| name = lamp {n}\n| size = {n}. Big\n}}}}",
     "tag": "  @slow\n  Scenario: lamp {n}",
+    "words": "subroutine lamp_{n}(x)\n  do k = 1, 9\n    x = x + {n}\n  end do\nend subroutine",
+    "branches": "if lamp > {n}\n  light({n});\nelse\n  wait({n});\nend",
+    "long remark": "<#\n.SYNOPSIS\n    The lamp. Of {n}\n#>\nGet-Lamp {n}",
 }
 
 
@@ -50,6 +53,55 @@ def test_every_piece_is_whole_or_gone(piece: str, glue: str) -> None:
                 left = left.replace(one, "", 1)
             lines = {line.strip() for one in pieces for line in one.split("\n")}
             assert not [line for line in left.split("\n") if line.strip() in lines]
+
+
+BODIES = {
+    "namespace": (
+        "namespace lamps {",
+        "int lamp{n}(int x) {{\n    return x + {n};\n}}",
+        "}  // lamps",
+    ),
+    "linkage": ('extern "C" {', "int lamp{n}(int x) {{\n  return x + {n};\n}}", "}"),
+    "function at once": (
+        "(function () {",
+        "  function lamp{n}() {{\n    go({n});\n  }}",
+        "})();",
+    ),
+    "rules": (".page {", "  .lamp{n} {{\n    margin: {n}px;\n  }}", "}"),
+    "graph": ("digraph G {", "  subgraph lamp{n} {{\n    a -> b{n};\n  }}", "}"),
+    "words": ("class Lamps", "  def lamp{n}(x)\n    x + {n}\n  end", "end"),
+    "module": ("defmodule Lamps do", "  def lamp{n}(x) do\n    x + {n}\n  end", "end"),
+}
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
+def test_members_of_what_is_all_there_is_are_kept_by_themselves(body: tuple[str, str, str]) -> None:
+    """One namespace, class or function around everything; a share asks for no less than a limit."""
+    opens, member, closes = body
+    members = [member.format(n=n) for n in range(40)]
+    text = "\n".join([opens, *(f"{one}\n" for one in members), closes]) + "\n"
+
+    for left in (
+        _left(text, "What is lamp13?", 0.25),
+        PromptCompressor(keep=0.25, query="What is lamp13?", model="o200k_base").invoke(text),
+    ):
+        assert members[13] in left
+        assert len(left) < 0.4 * len(text)
+        assert left.startswith(opens)
+        assert left.rstrip().endswith(closes)
+        for one in sorted(members, key=len, reverse=True):
+            left = left.replace(one, "", 1)
+        assert left.split() == f"{opens} {closes}".split()
+
+
+def test_members_of_a_list_go_where_it_is_all_there_is() -> None:
+    """A share of a list of short objects is fewer objects; half a surrogate pair is no trouble."""
+    for name in ("lamp", "half \ud83d of it"):
+        text = json.dumps([{"id": n, "name": name} for n in range(60)])
+
+        left = PromptCompressor(keep=0.1, model="o200k_base").invoke(text)
+
+        assert 1 < len(json.loads(left)) < 12
 
 
 def test_the_units_of_a_stretch_are_named() -> None:
