@@ -47,21 +47,8 @@ def units_of(text: str, segments: Sequence[Segment] | None = None, depth: int = 
         if units and text[segment.start : segment.end].isspace():
             units[-1].end = segment.end
         else:
-            first = len(units)
             _add(text, segment, units, depth)
-            if segment.kind == "list" and first and text[segment.start] in " \t":
-                _put_under(text, units, first)
     return units
-
-
-def _put_under(text: str, units: list[Unit], first: int) -> None:
-    """Let items that are indented right below a line of prose need that line."""
-    above = units[first - 1]
-    line = above.within(text).rstrip(" \t")
-    if above.kind == "prose" and line.endswith("\n") and not line.endswith(("\n\n", "\n\r\n")):
-        for unit in units[first:]:
-            if unit.head < 0 and unit.bound < 0:
-                unit.head = first - 1
 
 
 def _add(text: str, segment: Segment, units: list[Unit], depth: int) -> None:
