@@ -33,11 +33,15 @@ _FIRST: Final = 1.05
 """What holds is worth so much more than what it replaces."""
 
 _CORRECTS: Final = re.compile(
-    r"\b(?:correct(?:ions?|ed)|c(?:orrigend(?:um|a)|hanged? (?:that|it|to))|correcci[oó]n"
-    r"|corregid[oa]|errat(?:um|a)|en cambio|updated?(?=[:.,]| on\b| to\b)|no longer|not any ?more"
+    r"\b(?:correct(?:ions?|ed|if)|c(?:orrigend(?:um|a)|hanged? (?:that|it|to))|correcci[oó]n"
+    r"|corregid[oa]|corr(?:ezione|eç[aã]o|ectie)|errat(?:um|a)|en cambio"
+    r"|updated?(?=[:.,]| on\b| to\b)|no longer|not any ?more"
     r"|n(?:ow|icht mehr|unmehr)|in(?:stead| the end)|s(?:crap that|uperseded by|tattdessen)"
-    r"|re(?:placed by|vised)|a(?:mended|hora|ctualizad[oa])|berichtig\w+|korr(?:ektur|igiert)"
-    r"|jetzt|ya no)\b|更正|勘误|不再|改为|现在"
+    r"|re(?:placed by|vised|ctific\w+|ctifié\w*|ttific\w+|tificaç\w+)"
+    r"|a(?:mended|hora|gora|desso|ctualizad[oa])|d(?:ésormais|orénavant)|maintenant"
+    r"|in(?:zwischen|middels)|berichtig\w+|korr(?:ektur|igiert)"
+    r"|jetzt|ya no|n'est plus|теперь|поправка|уточнение|исправлен\w*)\b|更正|勘误|不再|改为|现在"
+    r"|訂正|修正|今は|現在は"
 )
 """Here as below: in lower case."""
 

@@ -58,6 +58,11 @@ _HEADING = re.compile(
     r"|Title: \S|Titel: \S|Título: \S|标题[:：]",
     re.IGNORECASE,
 )
+_NUMBERED = re.compile(r"(?P<name>\[|\w+(?: \w+)?[ #]*\[?)\d{1,4}\]?[ :.)）：]+\S")
+_LONGEST_ITEM = 120
+"""Characters of a line."""
+_FARTHEST = 3
+"""Blank lines between two of them."""
 LABEL = re.compile(
     r"(?:(?P<passages>context|documents?|passages?|sources?|search results?|text|article|excerpts?"
     r"|transcript|background|kontext|dokumente?|texte?|quellen|contexto|documentos?|texto|fuentes"
@@ -228,7 +233,7 @@ class _Lines:
             return "diff", self._diff_end(row)
         has_sign = _SIGN.search(line, 0, _REACH) is not None
         if has_sign and first != "#" and _HEADING.match(line):
-            return "heading", row + 1
+            return ("list" if self._stands_for_itself(row) else "heading"), row + 1
         if (end := letter_head_end(self.lines, row)) > row:
             return "heading", end
         if (end := cues_end(self.lines, row)) > row:
@@ -261,6 +266,24 @@ class _Lines:
             return "list", end
         self.wrapped_until = end
         return "prose", row + 1
+
+    def _stands_for_itself(self, row: int) -> bool:
+        """Whether a short numbered line has nothing below it, but its like: "[3] Tea is hot."."""
+        number = _NUMBERED.match(self.lines[row])
+        if number is None or len(self.lines[row]) > _LONGEST_ITEM:
+            return False
+        behind = self._blank_end(row + 1)
+        if self._is_numbered(behind, number["name"]):
+            return True
+        ends = behind > row + 1 or behind == len(self.lines)
+        before = row - 1
+        while before > max(0, row - _FARTHEST) and self.lines[before].isspace():
+            before -= 1
+        return ends and self._is_numbered(before, number["name"])
+
+    def _is_numbered(self, row: int, name: str) -> bool:
+        found = _NUMBERED.match(self.lines[row]) if 0 <= row < len(self.lines) else None
+        return found is not None and found["name"] == name
 
     def _yaml_end(self, row: int) -> int:
         if self.tries <= 0 or not may_be_yaml(self.lines[row]):

@@ -268,3 +268,29 @@ def test_what_two_elements_say_stays_below_the_title_of_each(name):
     assert f'<menu {name}="Friday">The soup is made of leek.' in made
     assert made.count("<menu") == made.count("</menu>")
     assert made.count("The soup is made") == made.count("is made of leek.", made.index("<menu"))
+
+
+@pytest.mark.parametrize(
+    ("statement", "correction", "asked"),
+    [
+        ("Le four contient 40 pots.", "Rectificatif : le four contient 52 pots.",
+         "Combien de pots le four contient-il ?"),
+        ("Il forno contiene 40 vasi.", "Rettifica: il forno contiene 52 vasi.",
+         "Quanti vasi contiene il forno?"),
+        ("Der Ofen fasst 40 Töpfe.", "Inzwischen fasst der Ofen 52 Töpfe.",
+         "Wie viele Töpfe fasst der Ofen?"),
+        ("窯には40個の壺が入る。", "訂正：窯には52個の壺が入る。",
+         "窯にはいくつの壺が入りますか？"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("mark", ["[{n}] {text}\n", "Source {n}: {text}\n", "{text}\n\n"])
+def test_short_facts_that_were_corrected_are_kept_as_they_hold(statement, correction, asked, mark):
+    """A number before a single sentence makes no title of it."""
+    facts = ["Clay comes from the pit.", statement, "Glaze is kept in jars.", correction]
+    facts += ["The shed has two doors.", "Cats sleep on the shelf."]
+    text = "Context:\n\n" + "".join(mark.format(n=n, text=t) for n, t in enumerate(facts, 1))
+    text = f"{text.rstrip()}\n\nQuestion: {asked}"
+    shorter = PromptCompressor(1000, model="gpt-4o").compress(text)
+    made = PromptCompressor(int(0.65 * shorter.tokens_before), model="gpt-4o").invoke(text)
+
+    assert correction in made
