@@ -77,7 +77,7 @@ def unpack(packed: bytes) -> list[Generation]:
         ValueError: If it is anything else than a list of generations.
     """
     try:
-        forms = json.loads(zlib.decompressobj().decompress(packed, _LONGEST))
+        forms = json.loads(zlib.decompressobj().decompress(packed, _LONGEST).decode())
         if not isinstance(forms, list) or not forms:
             raise ValueError("no answers")
         answers = [_loaded(f) if isinstance(f, str) else _from_plain(f) for f in forms]

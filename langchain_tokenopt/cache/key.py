@@ -113,7 +113,8 @@ def _read(
     if said is None:
         scope = owner + _system_hash("no system") + hash_of("text", settings.hash)
         return _question(scope, prompt, "" if prompt.strip() else "no text")
-    domain = owner + _system_hash(*said.system)
+    system = said.system
+    domain = owner + _system_hash(*system)
     text, why = said.question()
     if said.last < 0:
         return _exact_only(domain + hash_of("chat", settings.hash), said.forms, why)
@@ -121,7 +122,7 @@ def _read(
     scope = domain + hash_of("chat", settings.hash, said.before(context), rest)
     if text is None:
         return _exact_only(scope, said.forms[said.last :], why)
-    if len(prompt) > _SHORT:
+    if len(prompt) > _SHORT or not system:
         return _question(scope, text, why)
     return _question(
         scope, text, why, *_beside_system(said, context, (namespace, labels, settings.hash))
@@ -202,6 +203,8 @@ def _exact_only(
 
 def _is_unicode(text: str) -> bool:
     """Say whether *text* can be written at all: JSON may hold halves of characters."""
+    if text.isascii():
+        return True
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -89,6 +89,7 @@ class Repository:
         self._clock = clock
         self._no_writing_before = 0.0
         self._unwritten_hits: Counter[int] = Counter()
+        self._hits_until_write = _HITS_PER_WRITE
         self._has_warned = False
         self._labels: list[Any] = []
         self._unpacked: OrderedDict[int, list[Generation]] = OrderedDict()
@@ -190,7 +191,9 @@ class Repository:
                 self._try_to_write(self._file.extend_expiry, entry, expires)
         if self.is_shared:
             self._unwritten_hits[entry] += 1
-            if self._unwritten_hits.total() >= _HITS_PER_WRITE:
+            self._hits_until_write -= 1
+            if self._hits_until_write <= 0:
+                self._hits_until_write = _HITS_PER_WRITE
                 self._try_to_write(self._write_behind)
 
     def top(self, limit: int) -> list[Entry]:
