@@ -376,6 +376,12 @@ class PostgresEntries:
             *(*values, list(entries), list(numbers)),
         )
 
+    def keep_wordings(self, nears: Iterable[tuple[int, bytes]]) -> None:
+        """Keep what ``wording_hash`` says of entries that did not have it."""
+        with self.transaction():
+            for entry, near in sorted(nears):
+                self._change("UPDATE cache_entries SET near = %s WHERE id = %s", near, entry)
+
     def unite_answers(self, kept: int, other: int) -> None:
         """Count the entries that agree with *other* among those that agree with *kept*."""
         self._change(

@@ -28,6 +28,8 @@ __all__ = ["PostgresIndex"]
 
 _HOT: Final = 4_096
 """Entries that are copied."""
+_READ_ANEW: Final = 100
+"""Entries whose wording is told to the server at a time; it is a statement each."""
 
 
 class PostgresIndex:
@@ -38,9 +40,6 @@ class PostgresIndex:
         on_answers: Called with an entry and its answers when they have come along.
     """
 
-    read_anew: Sequence[tuple[int, bytes]] = ()
-    """The server knows the wording of every entry."""
-
     def __init__(
         self,
         entries: PostgresEntries,
@@ -48,6 +47,8 @@ class PostgresIndex:
     ) -> None:
         self._entries = entries
         self.on_answers = on_answers
+        self.read_anew: list[tuple[int, bytes]] = []
+        """Entries of which an earlier release has stored another ``wording_hash`` than this."""
         self.forget_all()
 
     def forget_all(self) -> None:
@@ -93,6 +94,8 @@ class PostgresIndex:
 
     def _keep(self, row: Row) -> Entry:
         known = _entry(row)
+        if known.near and known.near != row.near and len(self.read_anew) < _READ_ANEW:
+            self.read_anew.append((row.id, known.near))
         self.forget(row.id)
         self._hot[row.id] = known
         self._by_exact[row.exact] = row.id

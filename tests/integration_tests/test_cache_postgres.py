@@ -756,6 +756,18 @@ def test_two_releases_find_the_same_tables(make):
     assert [["a"]] * 8 == [texts(cache.lookup(LIKE, LLM)) for cache in caches]
 
 
+def test_forms_that_an_earlier_release_has_stored_are_made_anew(make, server, postgres_url):
+    """As entries are read; until then their other wordings are asked anew."""
+    one, other = make(), make()
+    one.update(ASK, LLM, say("a"))
+    right = rows(server, postgres_url, "SELECT near FROM cache_entries")
+    rows(server, postgres_url, "UPDATE cache_entries SET near = decode('00', 'hex')")
+
+    assert ["a"] == texts(other.lookup(ASK, LLM))
+    other.close()
+    assert right == rows(server, postgres_url, "SELECT near FROM cache_entries")
+
+
 @pytest.mark.parametrize(
     "theirs",
     [
