@@ -32,6 +32,7 @@ from langchain_tokenopt.core.attribution import attribution_of
 from langchain_tokenopt.core.errors import BudgetExceededError, TokenOptError
 from langchain_tokenopt.core.event_loop import RunWatch
 from langchain_tokenopt.core.host_compat import end_unheard_starts, expect_errors_of
+from langchain_tokenopt.core.messages import text_of
 from langchain_tokenopt.core.model_runs import (
     ModelRun,
     begin_reserved,
@@ -216,7 +217,7 @@ class CallbackGuard(ModelStartHandler):
             )
         if not isinstance(hold, Hold):
             run.notes.refusal(agent, hold.sentence())
-            raise run.exceed(hold) if run.plan.on_exceed == "raise" else _refusal(hold)
+            raise run.exceed(hold) if run.plan.on_exceed == "raise" else _refusal(hold, start)
         self._calls[start.run_id.int] = _Call(
             hold,
             agent,
@@ -372,10 +373,10 @@ def _choices(params: Mapping[str, Any]) -> int:
     return asked if isinstance(asked, int) and asked > 0 else 1
 
 
-def _refusal(denial: Denial) -> TokenOptError:
+def _refusal(denial: Denial, start: CallStart) -> TokenOptError:
     """Return an error that ends this call, and not the run."""
-    error = denial.error()
-    return refused_call(error) if isinstance(error, BudgetExceededError) else error
+    error, asked = denial.error(), text_of(start.messages[-1]) if start.messages else ""
+    return refused_call(error, asked) if isinstance(error, BudgetExceededError) else error
 
 
 def _bound(priced: PricedCall | None, sent: int) -> CallCost:

@@ -7,6 +7,7 @@ so itself.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
 from functools import cache
@@ -48,10 +49,17 @@ class RefusedCall(BudgetExceededError, ToolException):  # noqa: N818  no error e
         return restored
 
 
-def refused_call(refusal: BudgetExceededError) -> RefusedCall:
-    """Return what to raise for a refused call so that its run goes on."""
+def refused_call(refusal: BudgetExceededError, asked: str = "") -> RefusedCall:
+    """Return what to raise for a refused call so that its run goes on.
+
+    Args:
+        refusal: Why it is refused.
+        asked: The text of the last message that was to be sent.
+    """
     error = _kind("langgraph.prebuilt.tool_node" in sys.modules)(refusal)
     if in_shortening_hook():
+        if _writes_errors() and asked:
+            error.message = _unsummed(asked)
         return _left_out(error, {})
     if not _in_hook_of_agent():
         return error
@@ -75,6 +83,34 @@ def in_shortening_hook() -> bool:
 
 
 _SHORTENING: Final = frozenset({"SummarizationMiddleware.before_model"})
+
+
+@cache
+def _writes_errors() -> bool:
+    """Whether the host writes the text of any error in the place of a summary (LangChain 1.2).
+
+    Then nothing that is raised leaves the hook out, and the text has to say what it stands for.
+    """
+    module = sys.modules.get("langchain.agents.middleware.summarization")
+    asks = getattr(getattr(module, "SummarizationMiddleware", None), "_create_summary", None)
+    texts = getattr(getattr(asks, "__code__", None), "co_consts", ())
+    return any(str(text).startswith("Error generating summary") for text in texts)
+
+
+def _unsummed(prompt: str) -> str:
+    """Return the conversation that a prompt asks to be summed up, as material of its last question.
+
+    So it is shortened like any other prompt where it has to be.
+    """
+    _, _, marked = prompt.rpartition("<messages>")
+    text = marked.replace("</messages>", "").replace("Messages to summarize:", "").strip()
+    asked = [turn.strip() for turn in _HUMAN.findall(text) if turn.strip()]
+    question = asked[-1].rpartition("\n\n")[2] if asked else ""
+    return f"The budget has none left for it.\n<turns>\n{text}\n</turns>\n\n{question}".strip()
+
+
+_HUMAN: Final = re.compile(r"^Human: (.*?)(?=^(?:Human|AI|Tool|System): |\Z)", re.S | re.M)
+"""A turn of the user's, as LangChain writes conversations."""
 
 
 def _node() -> str:
@@ -108,6 +144,7 @@ def _left_out(refusal: RefusedCall, update: Mapping[str, Any]) -> RefusedCall:
 
     kind: Any = type(refusal)
     left: RefusedCall = _leaving(kind, ParentCommand)(refusal)
+    left.message = refusal.message
     left.args = (Command(graph=_node(), update=dict(update)),)
     return left
 

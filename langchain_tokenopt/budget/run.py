@@ -245,10 +245,15 @@ class BudgetRun:
         register_hooks()
         take_budget_errors_as_final()
         watch_threads()
-        stages = (*AMBIENT.get(), self._stage)
+        around = (stage for stage in AMBIENT.get() if not self._is_own(stage))
+        stages = (*around, self._stage)
         carried = CARRIED.get() or left_outside(self.plan.name)
         run: dict[ContextVar[Any], Any] = {_RUN: self, HOME: here(), **self.owners.inside()}
         return ContextBlock({**run, GUARD: self._guard, AMBIENT: stages, CARRIED: carried})
+
+    def _is_own(self, stage: Stage) -> bool:
+        """Whether *stage* would charge calls to this run once more, as that of ``stage_all``."""
+        return type(stage) is type(self._stage) and getattr(stage, "plan", None) == self.plan
 
     def close(self, error: BaseException | None = None) -> None:
         """End the run, and learn from it if it has ended without an error."""

@@ -31,7 +31,7 @@ from langchain_tokenopt.budget.stray_calls import why_outside
 from langchain_tokenopt.budget.tools import MADE_UP, BudgetTools, TakesTimeError
 from langchain_tokenopt.core.errors import BudgetExceededError, TokenOptError, TokenOptWarning
 from langchain_tokenopt.core.event_loop import done_beside_loop
-from langchain_tokenopt.core.messages import append_to_last_user
+from langchain_tokenopt.core.messages import append_to_last_user, text_of
 from langchain_tokenopt.core.model_runs import reserved_run
 from langchain_tokenopt.core.records import Saving
 from langchain_tokenopt.request.model_request import Answer, ModelRequest
@@ -200,7 +200,7 @@ class BudgetStage:
         request.run.refused = True
         request.run.stages.append(NAME)
         if in_shortening_hook():
-            raise _final(denial)
+            raise _final(denial, text_of(request.messages[-1]))
         run.note_stand_in(agent, request.run.metadata, denial.error())
         try:
             text = f"{MADE_UP}: {denial.sentence()}]"
@@ -284,9 +284,9 @@ class BudgetStage:
         return words if told is None else min(told, words)
 
 
-def _final(denial: Denial) -> TokenOptError:
+def _final(denial: Denial, asked: str = "") -> TokenOptError:
     error = denial.error()
-    return refused_call(error) if isinstance(error, BudgetExceededError) else error
+    return refused_call(error, asked) if isinstance(error, BudgetExceededError) else error
 
 
 def _note_saving(before: ModelRequest, after: ModelRequest, agent: str) -> None:

@@ -31,6 +31,8 @@ _SHORT: Final = 500
 """Characters up to which the end of a prompt is taken for instructions."""
 _LABEL: Final = 80
 """Characters of the longest line that announces what stands behind it."""
+_OFTEN: Final = 3
+"""Times that only material says the same: a notice below each page, a line of each record."""
 _ASKS: Final = re.compile(
     r"[?？¿;؟]|\b(?:you|your|du|dein\w*|sie|ihr\w*|vous|votre|tu|ton|usted|tú|você|voi|tuo|jij|je"
     r"|act|write|answer|use|keep|name|list|give|return|reply|respond|do not|don't|never|always|must"
@@ -63,7 +65,12 @@ def frame_of(messages: Sequence[BaseMessage], *, asks: bool = True) -> list[str]
         is_last = message is users[-1]
         for part in _framing(text_of(message), is_last=is_last, asks=asks):
             found += [line.strip() for line in _sentences(part) if line.strip()]
-    return list(dict.fromkeys(found))
+    everything = "\n".join(text_of(message) for message in users)
+    return [
+        line
+        for line in dict.fromkeys(found)
+        if everything.count(line) < _OFTEN or _ASKS.search(line)
+    ]
 
 
 def holds_all(frame: Sequence[str], messages: Sequence[BaseMessage]) -> bool:

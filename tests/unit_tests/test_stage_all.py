@@ -25,6 +25,7 @@ from langgraph.graph.message import add_messages
 from pydantic import BaseModel, PrivateAttr
 
 from langchain_tokenopt import BudgetPlan, optimize, stage_all, token_scope, track_usage
+from langchain_tokenopt.budget.run import BudgetRun
 from langchain_tokenopt.core.errors import BudgetExceededError
 from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.limits import WordLimit
@@ -243,6 +244,21 @@ def test_a_model_that_hands_on_is_staged_and_so_is_the_other() -> None:
 
     assert 1 == len(inner.calls)
     assert 10 == run.report().account.spent_tokens == usage.totals().total_tokens
+
+
+@pytest.mark.parametrize("inner", ["run", "stages"])
+def test_a_plan_that_stages_and_runs_is_paid_once(inner: str) -> None:
+    """Else the second charge would find that all is held for the first."""
+    model, plan = fake_chat(), BudgetPlan(total_tokens=100)
+    blocks = [stage_all(plan), plan.run()]
+    first, second = blocks if inner == "run" else reversed(blocks)
+    with first, second:
+        answer = model.invoke("Hi")
+    report = next(block for block in blocks if isinstance(block, BudgetRun)).report()
+
+    assert 1 == len(model.calls)
+    assert "No answer" not in answer.text
+    assert (10, 0) == (report.account.spent_tokens, report.denied_calls)
 
 
 def test_a_stage_that_asks_a_model_is_not_staged_itself() -> None:
