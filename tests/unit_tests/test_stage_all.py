@@ -258,7 +258,8 @@ def test_a_plan_that_stages_and_runs_is_paid_once(inner: str) -> None:
 
     assert 1 == len(model.calls)
     assert "No answer" not in answer.text
-    assert (10, 0) == (report.account.spent_tokens, report.denied_calls)
+    line = report.agents["default"]
+    assert (1, 0) == (line.account.calls, report.denied_calls)
 
 
 def test_a_stage_that_asks_a_model_is_not_staged_itself() -> None:
