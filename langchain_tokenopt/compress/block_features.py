@@ -57,7 +57,10 @@ WEIGHTS: Final[dict[str, float]] = {
     "asks last": 1.2,
     "any": 0.4,
 }
-"""What each feature of a block adds to its being the caller's; of a boundary, to a change there."""
+"""What each feature of a block adds to its being the caller's; of a boundary, to a change there.
+
+``announced`` and ``beside a letter`` were not fitted, but set so that either decides by itself.
+"""
 
 
 _TAGS_BEHIND: Final = re.compile(r"(?:\s*</?[A-Za-z][^<>]*>)+\s*$")

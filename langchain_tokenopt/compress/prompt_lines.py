@@ -273,11 +273,15 @@ def ends_with_colon(line: Line) -> bool:
 def is_title(line: Line) -> bool:
     """Say whether a line may be a title: short, and no sentence."""
     text = line.text
-    is_sentence = text.endswith((".", "!", "。", "！", ",", ";")) and text.count(" ") > 3
+    is_sentence = text.endswith((".", "!", "。", "！", ",", ";")) and (
+        text.count(" ") > 3 or (text[-1] in "。！" and len(text) > _LONGEST_WIDE_TITLE)
+    )
     is_block = line.end - line.start > len(text) + _LONGEST_MARGIN
     return not (is_block or is_sentence or len(text) > LONGEST_TITLE or is_frame_line(line))
 
 
+_LONGEST_WIDE_TITLE: Final = 15
+"""Characters of a title with a full stop in a script without spaces."""
 _LONGEST_MARGIN: Final = 40
 """Characters of white space around a line; a block of several lines counts as one."""
 

@@ -738,6 +738,13 @@ def markdown(figures: dict[str, Any]) -> str:
         for row in figures.get("rivals", ())
         if "failed" in row
     ]
+    if more := figures.get("more_room"):
+        kept, lost = more["answers_kept"], more["lost_at_twice_the_budget"]
+        lines += [
+            "",
+            f"More room loses little: of {kept:,} answers kept at some budget (documents with and "
+            f"without titles, and real files) {lost} ({lost / kept:.1%}) were lost at twice of it.",
+        ]
     return "\n".join(lines)
 
 

@@ -300,6 +300,16 @@ def test_question_and_instruction_stay_beside_short_paragraphs(told: str, place:
     assert passage.format(n=4, m=148)[:20] in shortened(text, 130)
 
 
+@pytest.mark.parametrize("told", _SHORT)
+@pytest.mark.parametrize("rule", ["----", "===="])
+def test_question_and_instruction_stay_behind_rules(told: str, rule: str) -> None:
+    """A sentence above a rule is no title of what follows, in scripts without spaces either."""
+    passage, asked = _SHORT[told]
+    passages = f"\n{rule}\n".join(passage.format(n=n, m=n * 37) for n in range(1, 9))
+
+    assert required(f"{passages}\n\n{asked}\n\n{told}") == f"{asked}\n\n{told}"
+
+
 def test_titles_that_ask_lead_their_passages() -> None:
     """Even if they alone ask."""
     mills = [*_MILLS]
