@@ -43,7 +43,7 @@ _SHORT_RESULT: Final = 100
 """Tool results of fewer tokens are left alone."""
 _HANDED_OVER: Final = (1.0, 0.8, 0.65, 0.5, 0.4, 0.3, 0.2, 0.1)
 """Parts of a report that are handed over, at first of what is said in it for the first time. They
-are few, so that all readers get the same bytes."""
+are few, so that all readers get the same bytes. At last it is one sentence."""
 _SHORTEST_REPORT: Final = 24
 _REPEATED: Final = 20
 """Characters from which on a sentence of a report that another has said before need not be read
@@ -138,11 +138,18 @@ class _Tools:
         everything = "\n".join(text_of(m) for m in request.messages)
         found = _said_once(tuple(r for r in dict.fromkeys(reports) if r in everything))
         made, question = request, "\n".join(lines_within(frame, request.messages))
+        shorter: dict[str, str] = {}
         for keep in _HANDED_OVER if found else ():
             shorter = {report: _handed_over(new, question, keep) for report, new in found}
             made = _changed(request, [_replaced(m, shorter) for m in request.messages])
             if made.facts.message_tokens.tokens <= max_tokens:
-                break
+                return made
+        system = [text_of(m) for m in request.messages if isinstance(m, SystemMessage)]
+        least = "\n".join([*system, question, *shorter.values()])
+        if shorter and request.facts.counter.count(least).tokens > max_tokens:
+            # They would not fit even if all else were left out that can be.
+            shorter = {report: _handed_over(new, question, 0.0) for report, new in found}
+            made = _changed(request, [_replaced(m, shorter) for m in request.messages])
         return made
 
     # Answers
@@ -263,6 +270,9 @@ def _handed_over(report: str, question: str, keep: float) -> str:
         answers = _compressor_for(()).compress(report, question or None, tokens).content
     except BudgetInfeasibleError:
         return report
+    if not keep:
+        sentences = [s.strip() for line in report.splitlines() for s in sentences_of(line)]
+        return max(sentences, key=lambda s: (s in answers) + (s in concludes), default=report)
     kept = f"{concludes}\n{answers}"
     lines = []
     for line in report.splitlines():

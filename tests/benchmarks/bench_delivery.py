@@ -46,7 +46,7 @@ from langgraph.graph import END, START, StateGraph
 from langchain_tokenopt import BudgetPlan, budget_graph, optimize
 from langchain_tokenopt.examples import trading_desk
 from langchain_tokenopt.examples.trading_desk import AGENTS, ANALYSTS, DEBATERS, QUESTION
-from tests.benchmarks.delivery_unspent import unspent
+from tests.benchmarks.delivery_unspent import KINDS, unspent
 from tests.benchmarks.results import RESULTS, write_result
 from tests.judge.delivery import (
     Verdict,
@@ -483,7 +483,7 @@ def client() -> dict[str, Any]:
 
 
 def graph(half: str, seed: int) -> tuple[Verdict, Counter[str]]:
-    """Judge one graph; say of runs with more than 5 % left whether that could be helped."""
+    """Judge one graph; say of runs with more than 5 % left why, and whether it could be helped."""
     warnings.simplefilter("ignore")
     app, left = application(half, seed), Counter[str]()
     base = plain(app, None, None, model_name(app, 0), True)
@@ -497,8 +497,9 @@ def graph(half: str, seed: int) -> tuple[Verdict, Counter[str]]:
     much = {where for where, fault in verdict.faults if fault.kind == "unspent"}
     for run in runs:
         if f"{run.total:,}" in much:
-            found = unspent(base, run)
+            found = unspent(base, run, verdict.plan.words)
             left["runs"] += 1
+            left[f"most of it: {KINDS[found.kind]}"] += 1
             left["avoidable with foreknowledge"] += found.is_avoidable
             left["not explained by the report"] += not found.is_explained
     # An application does not go from one process to another; what the figures need of it does.
