@@ -33,7 +33,7 @@ from langchain_tokenopt.budget.run_notes import StepTaken, with_step
 from langchain_tokenopt.budget.structured_answer import asked_schema, object_size
 from langchain_tokenopt.budget.tools import BudgetTools
 from langchain_tokenopt.core.conversation import answered_turns, first_turn
-from langchain_tokenopt.core.messages import append_to_last_user
+from langchain_tokenopt.core.messages import append_to_last_user, text_of
 from langchain_tokenopt.forecast import UsageForecaster
 from langchain_tokenopt.request.form_tools import are_forms
 from langchain_tokenopt.request.model_request import ModelRequest
@@ -289,6 +289,12 @@ def _reports(climb: Climb, request: ModelRequest, goal: int) -> ModelRequest:
     return climb.given_tools.hand_over(request, climb.reports, goal, climb.frame)
 
 
+def _no_reports(climb: Climb, request: ModelRequest, goal: int) -> ModelRequest:
+    text = "\n".join(text_of(message) for message in climb.first.messages)
+    read = [report for report in climb.reports if report in text]
+    return climb.given_tools.leave_out(request, read, climb.frame) if read else request
+
+
 def _documents(climb: Climb, request: ModelRequest, goal: int) -> ModelRequest:
     return climb.given_tools.shorten(request, goal, climb.frame, climb.others_read)
 
@@ -470,6 +476,7 @@ LADDER: Final[tuple[Rung, ...]] = (
     _Documents(Step.PROMPT, "documents", _documents, wholly=True),
     _Words(Step.SHORT, None),
     _Documents(Step.PROMPT, "documents", _documents),
+    _Prompt(Step.REPORTS, "reports", _no_reports),
 )
 """All rungs, from the first that is tried to the last before a call is refused."""
 WITH_TOOLS: Final = LADDER[: LADDER.index(NO_TOOLS)]

@@ -404,3 +404,8 @@ class _QuickTools:
         self, request: ModelRequest, reports: Sequence[str], max_tokens: int, frame: Sequence[str]
     ) -> ModelRequest:
         raise TakesTimeError
+
+    def leave_out(
+        self, request: ModelRequest, reports: Sequence[str], frame: Sequence[str]
+    ) -> ModelRequest:
+        raise TakesTimeError

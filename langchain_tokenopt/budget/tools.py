@@ -64,6 +64,12 @@ class BudgetTools(Protocol):
         """
         ...
 
+    def leave_out(
+        self, request: ModelRequest, reports: Sequence[str], frame: Sequence[str]
+    ) -> ModelRequest:
+        """Leave out what was handed over of *reports*, if that is a sentence each."""
+        ...
+
     def word_limit(
         self, request: ModelRequest, words: int | None, cap: int | None
     ) -> StageCall | None:

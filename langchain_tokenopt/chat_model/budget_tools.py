@@ -7,9 +7,9 @@ socket, which may know them all, makes the budget's stage with these.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from langchain_core.messages import BaseMessage, SystemMessage, ToolMessage
 
@@ -39,11 +39,16 @@ if TYPE_CHECKING:
 
 __all__ = ["TOOLS", "budget_stage", "with_tools"]
 
+_Made = TypeVar("_Made")
+
 _SHORT_RESULT: Final = 100
 """Tool results of fewer tokens are left alone."""
-_HANDED_OVER: Final = (1.0, 0.8, 0.65, 0.5, 0.4, 0.3, 0.2, 0.1)
+_A_TENTH: Final = 0.1
+_SENTENCE: Final = 0.0
+_HANDED_OVER: Final = (1.0, 0.8, 0.65, 0.5, 0.4, 0.3, 0.2, _A_TENTH, _SENTENCE)
 """Parts of a report that are handed over, at first of what is said in it for the first time. They
-are few, so that all readers get the same bytes. At last it is one sentence."""
+are few, so that all readers get the same bytes. The last is one sentence: where there would be no
+room for a tenth even if all else that can be left out were."""
 _SHORTEST_REPORT: Final = 24
 _REPEATED: Final = 20
 """Characters from which on a sentence of a report that another has said before need not be read
@@ -138,19 +143,26 @@ class _Tools:
         everything = "\n".join(text_of(m) for m in request.messages)
         found = _said_once(tuple(r for r in dict.fromkeys(reports) if r in everything))
         made, question = request, "\n".join(lines_within(frame, request.messages))
-        shorter: dict[str, str] = {}
+        system = [text_of(m) for m in request.messages if isinstance(m, SystemMessage)]
         for keep in _HANDED_OVER if found else ():
             shorter = {report: _handed_over(new, question, keep) for report, new in found}
             made = _changed(request, [_replaced(m, shorter) for m in request.messages])
             if made.facts.message_tokens.tokens <= max_tokens:
-                return made
-        system = [text_of(m) for m in request.messages if isinstance(m, SystemMessage)]
-        least = "\n".join([*system, question, *shorter.values()])
-        if shorter and request.facts.counter.count(least).tokens > max_tokens:
-            # They would not fit even if all else were left out that can be.
-            shorter = {report: _handed_over(new, question, 0.0) for report, new in found}
-            made = _changed(request, [_replaced(m, shorter) for m in request.messages])
+                break
+            least = "\n".join([*system, question, *shorter.values()])
+            if keep <= _A_TENTH and request.facts.counter.count(least).tokens <= max_tokens:
+                break  # without documents they would fit
         return made
+
+    def leave_out(
+        self, request: ModelRequest, reports: Sequence[str], frame: Sequence[str]
+    ) -> ModelRequest:
+        """Leave out *reports* that were handed over in a sentence each."""
+        kept = lines_within(frame, request.messages)
+        question, found = "\n".join(kept), _said_once(tuple(dict.fromkeys(reports)))
+        shorter = {_handed_over(new, question, _SENTENCE): "[...]" for _, new in found}
+        made = _changed(request, [_replaced(m, shorter) for m in request.messages])
+        return made if holds_all(kept, made.messages) else request
 
     # Answers
 
@@ -218,16 +230,25 @@ def _compressed(
     model: str,
     known: Sequence[str],
 ) -> list[BaseMessage] | None:
-    """Compress to *tokens*, or as near as can be; ``None``: it cannot be compressed.
+    """Compress to *tokens*, or as near as can be; ``None``: it cannot be compressed."""
+    compressor = _compressor_for(frame)
+    return _within(
+        tokens,
+        lambda n: list(
+            compressor.compress(messages, max_tokens=n, model=model, known=known).content
+        ),
+    )
+
+
+def _within(tokens: int, shortened: Callable[[int], _Made]) -> _Made | None:
+    """Return what was shortened to *tokens*, or as near as can be; ``None``: it cannot be.
 
     What must be kept is not known in advance: with more room other passages are kept, and with them
     what announces them.
     """
-    compressor = _compressor_for(frame)
     for _ in range(_TRIES):
         try:
-            made = compressor.compress(messages, max_tokens=tokens, model=model, known=known)
-            return list(made.content)
+            return shortened(tokens)
         except BudgetInfeasibleError as error:
             tokens = max(error.required_tokens, tokens + 1)
     return None
@@ -265,12 +286,12 @@ def _handed_over(report: str, question: str, keep: float) -> str:
     if keep >= 1:
         return report
     tokens = max(_SHORTEST_REPORT, int(_REPORT_TOKENS.count(report).tokens * keep))
-    try:
-        concludes = Handover(tokens, remember=0).invoke(report)
-        answers = _compressor_for(()).compress(report, question or None, tokens).content
-    except BudgetInfeasibleError:
+    concludes = _within(tokens, lambda n: Handover(n, remember=0).invoke(report))
+    query, compressor = question or None, _compressor_for(())
+    answers = _within(tokens, lambda n: compressor.compress(report, query, n).content)
+    if concludes is None or answers is None:
         return report
-    if not keep:
+    if keep == _SENTENCE:
         sentences = [s.strip() for line in report.splitlines() for s in sentences_of(line)]
         return max(sentences, key=lambda s: (s in answers) + (s in concludes), default=report)
     kept = f"{concludes}\n{answers}"

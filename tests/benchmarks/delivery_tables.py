@@ -56,9 +56,12 @@ def _graphs(now: Figures) -> str:
     ]
     left = now["more than 5 % left"]
     rows += [
+        (f"... {kind}", count, "") for kind, count in left.items() if kind.startswith("most of it")
+    ]
+    rows += [
         ("... of these not explained by the report", left["not explained by the report"], ""),
         (
-            "... of these avoidable if all later needs were known",
+            "... of these avoidable if the others' later use were known",
             left["avoidable with foreknowledge"],
             "",
         ),

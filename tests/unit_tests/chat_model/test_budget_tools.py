@@ -80,16 +80,18 @@ def test_a_report_is_shortened_as_far_as_need_be(form: str) -> None:
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 def test_what_is_left_of_a_report_is_no_question(form: str) -> None:
-    """A report that was handed over in a sentence can be left out all the same."""
+    """It goes from all of a report to a sentence, and to none; the question stays whole."""
     asked = [HumanMessage(form.format(report=REPORT))]
     request = ModelRequest(fake_chat(), asked, None, {}, StagedRun(run_id=uuid4()))
     frame = TOOLS.frame(request, [REPORT])
-    handed_over = TOOLS.hand_over(request, [REPORT], 1, frame)
-    (message,) = TOOLS.shorten(handed_over, 1, frame).messages
+    for tokens in (1, 40, 60):
+        handed_over = TOOLS.hand_over(request, [REPORT], tokens, frame)
+        (message,) = TOOLS.shorten(handed_over, 1, frame).messages
 
-    assert "Crane" in handed_over.messages[0].text
-    assert "Crane" not in message.text
-    assert all(line in message.text for line in ASKED.split("? "))
+        assert handed_over.messages[0].text.count("Crane ") <= 1
+        assert all(line in message.text for line in ASKED.split("? "))
+    handed_over = TOOLS.hand_over(request, [REPORT], 1, frame)
+    assert "Crane" not in TOOLS.leave_out(handed_over, [REPORT], frame).messages[0].text
 
 
 def test_what_reports_repeat_is_read_once() -> None:
