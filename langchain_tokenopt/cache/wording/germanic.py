@@ -203,8 +203,8 @@ DUTCH: Final = Language(
         (r"^(?:wat kost|hoeveel kost) ", "prijs "),
         (r"^hoe (?:kan|kunnen) (?:ik|je|we|men) ", "hoe kan ik "),
         (r"^(hoe (?:lang|vaak|veel)(?: \S+)?) moet(?:en)? (?:ik|je|we|men) (?=\S)", r"\1 moet "),
-        (r"^(?:is|zijn) (\S+|het \S+) (?:nodig|vereist)\b", r"heb ik \1 nodig"),
-        (r"^heeft men (\S+|het \S+) nodig\b", r"heb ik \1 nodig"),
+        (r"^(?:is|zijn) (\S+|de \S+) (?:nodig|vereist)\b", r"heb ik \1 nodig"),
+        (r"^heeft men (\S+|de \S+) nodig\b", r"heb ik \1 nodig"),
     ),
     kinds=kinds_of(
         negation="niet geen nooit zonder niets niemand",

@@ -82,6 +82,7 @@ FRENCH: Final = Language(
             "explique ",
         ),
         (r"^(expliqu|donn|montr|nomm)(?:e|ez)(?: moi| nous)? (?=\S)", r"\1e "),
+        (r"^explique ce qu' est (?=(?:le|la|les|l') )", ""),
         (r" , merci(?: d' avance| beaucoup)?$", ""),
         (r"^@ ", ""),
         (
