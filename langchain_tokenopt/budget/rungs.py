@@ -292,7 +292,7 @@ def _reports(climb: Climb, request: ModelRequest, goal: int) -> ModelRequest:
 def _no_reports(climb: Climb, request: ModelRequest, goal: int) -> ModelRequest:
     text = "\n".join(text_of(message) for message in climb.first.messages)
     read = [report for report in climb.reports if report in text]
-    return climb.given_tools.leave_out(request, read, climb.frame) if read else request
+    return climb.given_tools.leave_out(request, read, goal, climb.frame) if read else request
 
 
 def _documents(climb: Climb, request: ModelRequest, goal: int) -> ModelRequest:

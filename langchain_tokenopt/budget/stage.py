@@ -406,6 +406,6 @@ class _QuickTools:
         raise TakesTimeError
 
     def leave_out(
-        self, request: ModelRequest, reports: Sequence[str], frame: Sequence[str]
+        self, request: ModelRequest, reports: Sequence[str], max_tokens: int, frame: Sequence[str]
     ) -> ModelRequest:
         raise TakesTimeError

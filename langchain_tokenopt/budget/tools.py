@@ -65,9 +65,9 @@ class BudgetTools(Protocol):
         ...
 
     def leave_out(
-        self, request: ModelRequest, reports: Sequence[str], frame: Sequence[str]
+        self, request: ModelRequest, reports: Sequence[str], max_tokens: int, frame: Sequence[str]
     ) -> ModelRequest:
-        """Leave out what was handed over of *reports*, if that is a sentence each."""
+        """Leave a sentence of the least that was handed over of each of *reports*, or nothing."""
         ...
 
     def word_limit(

@@ -43,12 +43,11 @@ _Made = TypeVar("_Made")
 
 _SHORT_RESULT: Final = 100
 """Tool results of fewer tokens are left alone."""
-_A_TENTH: Final = 0.1
+_LEAST: Final = 0.1
 _SENTENCE: Final = 0.0
-_HANDED_OVER: Final = (1.0, 0.8, 0.65, 0.5, 0.4, 0.3, 0.2, _A_TENTH, _SENTENCE)
+_HANDED_OVER: Final = (1.0, 0.8, 0.65, 0.5, 0.4, 0.3, 0.2, _LEAST)
 """Parts of a report that are handed over, at first of what is said in it for the first time. They
-are few, so that all readers get the same bytes. The last is one sentence: where there would be no
-room for a tenth even if all else that can be left out were."""
+are few, so that all readers get the same bytes."""
 _SHORTEST_REPORT: Final = 24
 _REPEATED: Final = 20
 """Characters from which on a sentence of a report that another has said before need not be read
@@ -143,25 +142,25 @@ class _Tools:
         everything = "\n".join(text_of(m) for m in request.messages)
         found = _said_once(tuple(r for r in dict.fromkeys(reports) if r in everything))
         made, question = request, "\n".join(lines_within(frame, request.messages))
-        system = [text_of(m) for m in request.messages if isinstance(m, SystemMessage)]
         for keep in _HANDED_OVER if found else ():
             shorter = {report: _handed_over(new, question, keep) for report, new in found}
             made = _changed(request, [_replaced(m, shorter) for m in request.messages])
             if made.facts.message_tokens.tokens <= max_tokens:
                 break
-            least = "\n".join([*system, question, *shorter.values()])
-            if keep <= _A_TENTH and request.facts.counter.count(least).tokens <= max_tokens:
-                break  # without documents they would fit
         return made
 
     def leave_out(
-        self, request: ModelRequest, reports: Sequence[str], frame: Sequence[str]
+        self, request: ModelRequest, reports: Sequence[str], max_tokens: int, frame: Sequence[str]
     ) -> ModelRequest:
-        """Leave out *reports* that were handed over in a sentence each."""
+        """Leave a sentence of what was handed over of each of *reports*, or nothing."""
         kept = lines_within(frame, request.messages)
         question, found = "\n".join(kept), _said_once(tuple(dict.fromkeys(reports)))
-        shorter = {_handed_over(new, question, _SENTENCE): "[...]" for _, new in found}
-        made = _changed(request, [_replaced(m, shorter) for m in request.messages])
+        made = request
+        for shorter in (lambda new: _handed_over(new, question, _SENTENCE), lambda new: "[...]"):
+            left = {_handed_over(new, question, _LEAST): shorter(new) for _, new in found}
+            made = _changed(request, [_replaced(m, left) for m in request.messages])
+            if made.facts.message_tokens.tokens <= max_tokens:
+                break
         return made if holds_all(kept, made.messages) else request
 
     # Answers
