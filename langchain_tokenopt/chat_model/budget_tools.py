@@ -156,8 +156,9 @@ class _Tools:
         kept = lines_within(frame, request.messages)
         question, found = "\n".join(kept), _said_once(tuple(dict.fromkeys(reports)))
         made = request
-        for shorter in (lambda new: _handed_over(new, question, _SENTENCE), lambda new: "[...]"):
-            left = {_handed_over(new, question, _LEAST): shorter(new) for _, new in found}
+        least = {new: _handed_over(new, question, _LEAST) for _, new in found}
+        sentences = {short: _handed_over(new, question, _SENTENCE) for new, short in least.items()}
+        for left in (sentences, dict.fromkeys(sentences, "[...]")):
             made = _changed(request, [_replaced(m, left) for m in request.messages])
             if made.facts.message_tokens.tokens <= max_tokens:
                 break
