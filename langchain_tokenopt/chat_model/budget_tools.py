@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from langchain_core.messages import BaseMessage, SystemMessage, ToolMessage
 
 from langchain_tokenopt.budget.plan import BudgetPlan
-from langchain_tokenopt.budget.request_budget import reads_object
 from langchain_tokenopt.budget.stage import BudgetStage
 from langchain_tokenopt.budget.tools import MADE_UP
 from langchain_tokenopt.chat_model.caller_frame import frame_of, holds_all, lines_within
@@ -70,7 +69,7 @@ class _Tools:
     def frame(request: ModelRequest, reports: Sequence[str]) -> list[str]:
         """Return what a request asks, sentence by sentence: the rest of it is material."""
         masked = [_replaced(m, {r: "x" * len(r) for r in reports}) for m in request.messages]
-        return frame_of(masked, asks=not reads_object(request))
+        return frame_of(masked)
 
     def shorten(
         self,

@@ -42,17 +42,12 @@ _ASKS: Final = re.compile(
 """Asks, or speaks to the reader."""
 
 
-def frame_of(messages: Sequence[BaseMessage], *, asks: bool = True) -> list[str]:
+def frame_of(messages: Sequence[BaseMessage]) -> list[str]:
     r"""Return the sentences of user messages that frame their material.
 
     Outside of tags that hold material that is all of a message, and so it is of a short message
     that announces none. Otherwise it is its first paragraph, and the last one where that is short
     and asks or speaks to the reader; under headings, the last section.
-
-    Args:
-        messages: The prompt.
-        asks: Whether they say what is wanted. Where a schema says it, a short message that does not
-            ask anything is material: only its first and last sentence frame it.
 
     Example:
         >>> text = "You are a clerk. Be brief.\n\nnotes:\nTea is hot.\n\nIce is cold."
@@ -63,9 +58,9 @@ def frame_of(messages: Sequence[BaseMessage], *, asks: bool = True) -> list[str]
     found: list[str] = []
     for message in users:
         is_last = message is users[-1]
-        for part in _framing(text_of(message), is_last=is_last, asks=asks):
+        for part in _framing(text_of(message), is_last=is_last):
             found += [line.strip() for line in _sentences(part) if line.strip()]
-    everything = "\n".join(text_of(message) for message in users)
+    everything = "\n".join(text for m in users if _size(text := text_of(m)) > 2 * _SHORT)
     return [
         line
         for line in dict.fromkeys(found)
@@ -90,7 +85,7 @@ def _sentences(text: str) -> Iterator[str]:
         yield from sentences_of(line)
 
 
-def _framing(text: str, *, is_last: bool, asks: bool) -> Iterator[str]:
+def _framing(text: str, *, is_last: bool) -> Iterator[str]:
     outside, quoted = _without_tags(text)
     if quoted:
         yield outside
@@ -98,11 +93,7 @@ def _framing(text: str, *, is_last: bool, asks: bool) -> Iterator[str]:
     parts = [part for part in _PARAGRAPHS.split(text.strip()) if part.strip()]
     if not parts:
         return
-    is_short = _size(text) <= 2 * _SHORT
-    if is_short and not asks and len(parts) == 1 and not _ASKS.search(text):
-        yield from _ends(text)
-        return
-    if is_short and not _HEADING.search(text) and not any(map(_announces, parts)):
+    if _size(text) <= 2 * _SHORT and not _HEADING.search(text) and not any(map(_announces, parts)):
         yield text
         return
     first, last = parts[0], parts[-1]

@@ -138,9 +138,9 @@ def test_objects_before_one_that_is_cut_are_kept(
 def test_what_is_to_be_read_is_shortened_before_nothing_is_read(
     model_server: ModelServer, choice: str | None
 ) -> None:
-    """A schema says what is wanted: a short text that asks nothing is material, forms stay."""
+    """Forms are not taken away for a text that nobody reads: what they are read from is cut."""
     heron = {"name": "Heron", "remarks": SHORT}
-    said = " ".join(f"Bollard {number} was painted in the spring." for number in range(16))
+    said = " ".join(f"Bollard {number} was painted in the spring." for number in range(40))
     model_server.answer = lambda request: (
         _calls("Ship", [heron]) if request.body.get("tools") else Reply(text="It is a quiet day.")
     )
@@ -156,5 +156,4 @@ def test_what_is_to_be_read_is_shortened_before_nothing_is_read(
 
     assert [heron] == [call["args"] for call in message.tool_calls]
     assert model_server.billed[1].total_tokens <= plan.total_tokens < need
-    assert sent.texts[0].startswith("It rained.")
     assert "The Heron lies at the quay." in sent.texts[0]
