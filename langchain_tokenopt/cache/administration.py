@@ -69,6 +69,7 @@ class Administration:
 
         Example:
             >>> from langchain_core.embeddings import DeterministicFakeEmbedding
+            >>> from langchain_tokenopt import SemanticCache
             >>> cache = SemanticCache(embeddings=DeterministicFakeEmbedding(size=8))
             >>> cache.update_many([("Where is my PIN?", "fake", [Generation(text="In Settings.")])])
             1
@@ -111,6 +112,7 @@ class Administration:
             TypeError: If one is ``None``, as where nobody is signed in.
 
         Example:
+            >>> from langchain_tokenopt import SemanticCache
             >>> cache = SemanticCache(semantic=False)
             >>> with cache.scope(user="ann"):
             ...     cache.update("What do I owe?", "fake", [Generation(text="12")])

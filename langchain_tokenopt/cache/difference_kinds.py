@@ -24,7 +24,7 @@ def difference_kinds(stored: Profile, asked: Profile) -> frozenset[str]:
         >>> from langchain_tokenopt.cache.guards import profile_of
         >>> def kinds(one, other):
         ...     return sorted(difference_kinds(profile_of(one), profile_of(other)))
-        >>> kinds("Must I tell my landlord?", "May I tell my landlord?")
+        >>> kinds("Should I tell my landlord?", "May I tell my landlord?")
         ['modal']
         >>> kinds("Is tipping expected in Japan?", "In Japan, is tipping expected?")
         []
