@@ -551,15 +551,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if set(options.only) < set(PARTS) and (RESULTS / f"{options.name}.json").exists():
         found = json.loads((RESULTS / f"{options.name}.json").read_text("utf-8"))["figures"]
     start = time.process_time()
-    sizes = f"--graphs {options.graphs} --first {options.first}"
-    sizes += f" --seeds {options.seeds} --totals {options.totals}"
-    parts = "" if set(options.only) == set(PARTS) else f" --only {' '.join(options.only)}"
-    said = f"{COMMAND}{parts} {sizes} --applications PYTHON"
+    asked = {
+        "desk": f"--seeds {options.seeds}",
+        "agent": f"--totals {options.totals}",
+        "client": "",
+        "others": "--applications PYTHON",
+        "graphs": f"--graphs {options.graphs} --first {options.first}",
+    }
+    commands = found.setdefault("commands", {})
 
     def write() -> Path:
+        """Parts may have been measured one after another: each keeps its own command."""
+        said = f"{COMMAND} --only " + "; --only ".join(commands.values())
         return write_result(options.name, said, found, "langchain", "bpe-openai")
 
     for part in options.only:
+        commands[part] = f"{part} {asked[part]}".strip()
         if part == "graphs":
             for half in options.halves:
                 for so_far in graphs(half, options.first, options.graphs, options.processes):

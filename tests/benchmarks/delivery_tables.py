@@ -32,10 +32,11 @@ _SHOWN = {
 
 def delivery_tables(figures: Figures) -> str:
     """Random graphs, the desk, a loop of tools, the time that a plan adds, as Markdown."""
-    parts = [_graphs(figures["graphs"]["build"]), _loop(figures["create_agent"])]
-    desk = RESULTS / "delivery_desk.json"
-    if desk.is_file():
-        parts.append(_desk(json.loads(desk.read_text(encoding="utf-8"))["figures"]["desk"]))
+    parts = [
+        _graphs(figures["graphs"]["build"]),
+        _loop(figures["create_agent"]),
+        _desk(figures["desk"]),
+    ]
     overhead = RESULTS / "budget_overhead.json"
     if overhead.is_file():
         parts.append(_overhead(json.loads(overhead.read_text(encoding="utf-8"))["figures"]))
@@ -50,8 +51,8 @@ def _before() -> Figures:
 
 def _graphs(now: Figures) -> str:
     before = _before()["graphs"]["build"]
-    rows = [
-        (said, f"{now['faults'][kind]['runs']}", f"{before['faults'][kind]['runs']}")
+    rows: list[tuple[Any, ...]] = [
+        (said, *(_share(half["faults"][kind]["runs"], half["runs"]) for half in (now, before)))
         for kind, said in _SHOWN.items()
     ]
     left = now["more than 5 % left"]
@@ -73,6 +74,10 @@ def _graphs(now: Figures) -> str:
         f"version before, {before['runs']} runs",
     )
     return _table(head, rows)
+
+
+def _share(runs: int, of: int) -> str:
+    return f"{runs} ({runs / of:.1%})" if runs else "0"
 
 
 def _loop(now: Figures) -> str:
