@@ -275,6 +275,8 @@ def _bind_marks(text: str, units: list[Unit]) -> None:
     for last, first in closing.items():
         if units[last].bound != first:
             units[last].bound = -1  # it is no end of a passage that begins elsewhere
+        if units[first].bound < first and _is_mark(text, units[first]):
+            units[first].bound = -1  # nor is what opens
     around: list[int] = []
     for at, unit in enumerate(units):
         while around and last_of[around[-1]] <= at:

@@ -33,6 +33,7 @@ from langchain_tokenopt.compress.prompt_lines import (
 )
 from langchain_tokenopt.compress.question import SHORT_PARAGRAPH, asks
 from langchain_tokenopt.compress.sentence_cuts import sentence_cuts
+from langchain_tokenopt.compress.speech import is_header
 
 __all__ = ["Frame", "Span", "frame_of", "without_edge_sentences"]
 
@@ -103,7 +104,8 @@ def frame_of(text: str, lines: Sequence[Line]) -> Frame:
     if first.text[0] == "|":
         start = _first_row(lines, start)
         material[0] = (start, material[0][1])
-    if (key := key_mark(first)) is not None and len(first.text) - key.end >= _LABELLED:
+    key = None if is_header(first.text) else key_mark(first)
+    if key is not None and len(first.text) - key.end >= _LABELLED:
         start += text[first.start : first.end].index(first.text) + key.end
         material[0] = (start, material[0][1])
     says = any(map(str.isalnum, "".join(line.text for line in around if not ends_with_colon(line))))

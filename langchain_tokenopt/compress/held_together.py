@@ -66,7 +66,8 @@ def _by_units(text: str, units: Sequence[Unit]) -> tuple[set[Span], set[Span]]:
         last = bisect_left(starts, end) - 1
         if not 0 <= first < last:  # within one, or beside those that were found
             continue
-        closes = text[end - 1] in _CLOSERS or units[last].kind == "code"
+        opens_one = "\n" not in units[first].within(text).strip()
+        closes = text[end - 1] in _CLOSERS or (units[last].kind == "code" and opens_one)
         is_known = closes and units[last].bound == first  # members may go
         if not is_known and values[first] == values[last + 1]:
             (whole if is_whole else loose).add((first, last))

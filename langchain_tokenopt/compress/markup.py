@@ -78,6 +78,7 @@ def elements_of(text: str, start: int = 0, end: int | None = None) -> list[Eleme
 
 _BEGINS: Final = re.compile(r"[ \t]*<(?:\?xml\b|!DOCTYPE\b|[A-Za-z_])", re.IGNORECASE)
 _DECLARES: Final = re.compile(r"[ \t]*<[?!]")
+_IS_XML: Final = re.compile(r"[ \t]*<\?xml\b")
 MOST_LINES: Final = 5_000
 
 
@@ -113,7 +114,8 @@ def markup_end(lines: Sequence[str], row: int, most: int = MOST_LINES) -> tuple[
             if match["name"] == name and not match["own"]:
                 depth += -1 if match["close"] else 1
         if name and depth <= 0:
-            is_data = tags >= _FEWEST_TAGS and 2 * long < size and end > row + 1
+            is_sure = tags >= _FEWEST_TAGS or _IS_XML.match(lines[row])
+            is_data = is_sure and 2 * long < size and end > row + 1
             return end if is_data else row, end - row
         if not name and not _DECLARES.match(line) and line.strip():
             break
@@ -141,7 +143,10 @@ def markup_units(
     if "</" not in text[start:end]:
         _add_sentences(text, start, end, [], kind, units, head)
     else:
-        _add(text, start, end, elements_of(text, start, end), kind, units, head, 0)
+        elements = elements_of(text, start, end)
+        if elements and _DECLARATIONS.fullmatch(text, start, elements[0].start):
+            elements[0].start = start  # alone they would be no document
+        _add(text, start, end, elements, kind, units, head, 0)
 
 
 def _add(
@@ -156,8 +161,6 @@ def _add(
         begin = max(start, text.rfind("\n", start, element.start) + 1)
         if text[begin : element.start].strip():
             begin = element.start
-        if depth == 0 and not short and _DECLARATIONS.fullmatch(text, start, begin):
-            begin = start  # alone they would be no document
         _add_sentences(text, start, begin, short, kind, units, head)
         short = []
         inside = _behind_break(text, _behind_header(text, element), element.close)

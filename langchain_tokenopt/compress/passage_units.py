@@ -11,6 +11,7 @@ from functools import partial
 from itertools import islice, pairwise
 from operator import attrgetter, itemgetter
 
+from langchain_tokenopt.compress.bare_code import is_text
 from langchain_tokenopt.compress.blocks import bind_marks, part_marks
 from langchain_tokenopt.compress.frame import Frame, Span
 from langchain_tokenopt.compress.lines_under import ITEM
@@ -223,9 +224,13 @@ def _asked_in_data(
     lines = [_NEXT_FIELD.sub('"\n"', part) for part in fields]
     found = asked_in(lines, leads=True, material=material)
     found = found.strip('"\\,{}[] ') if found else None
-    at = text.find(found, value.start, value.end) if found else -1
-    for unit in units:
-        unit.required |= unit.start <= at < unit.end
+    at = text.find(found, value.start, records[0].start) if found else -1
+    at = text.find(found, records[-1].end, value.end) if found and at < 0 else at
+    for number, unit in enumerate(units):
+        if unit.start <= at < unit.end:
+            unit.required = True
+            if held := next((u for u in units[number + 1 :] if u.head == number), None):
+                held.required = True  # an empty string would say that there is nothing
     return found if at >= 0 else None
 
 
@@ -340,7 +345,7 @@ def _is_running_text(text: str, segment: Segment) -> bool:
             return False
     return (
         segment.kind != "block"
-        and (segment.kind != "code" or is_fence)
+        and (segment.kind != "code" or (is_fence and is_text(text[segment.start : segment.end])))
         and is_prose_block(text, segment)
         and not holds_cues(text, segment.start, segment.end)
     )
@@ -476,7 +481,7 @@ def _add_record(
 
 
 _LONGEST_TITLE = 200
-_BARE_MARK = re.compile(r"[ \t]*[#/;%-]+[ \t]*")
+_BARE_MARK = re.compile(r"[ \t]*(?:[#/;%-]+|\[\d{1,4}\])[ \t]*")
 
 
 def _no_cuts(record: Record) -> list[int]:

@@ -84,6 +84,7 @@ _DIGITS: Final = re.compile(r"\d+")
 _LONGEST_SHAPE: Final = 60
 """Characters. Shorter lines mark a passage when all but their numbers comes back."""
 _PREFIX: Final = re.compile(
+    r"(?!</?[A-Za-z])"
     r"(?:[^\w\s]{0,4}[\w.-]{1,24}[=(\[{|\"«»:>]{1,2}|[^\w\s\"'“‘(«]{1,4}|[A-Z]{2,20}\b)"
 )
 """What a longer line may begin with that is no word of a sentence."""
@@ -297,10 +298,12 @@ def heading_of(line: Line) -> str:
 
 
 def behind_blanks(text: str, end: int) -> int:
-    """Return where what follows *end* begins."""
-    while end < len(text) and text[end] in " \t\r\n":
-        end += 1
-    return end
+    """Return where what follows *end* begins, with the margin of its line."""
+    at = end
+    while at < len(text) and text[at] in " \t\r\n":
+        at += 1
+    line = text.rfind("\n", max(0, end - 1), at) + 1
+    return line if end <= line < at < len(text) else at
 
 
 _INSTRUCTS: Final = re.compile(

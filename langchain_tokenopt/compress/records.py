@@ -132,6 +132,7 @@ class RecordFinder:
         return (
             row + 1 == len(self._lines)
             and not _TRACE.match(line)
+            and line[:1] not in _BELOW
             and not any(any(map(str.strip, lines)) for lines in others)
         )
 
@@ -182,6 +183,8 @@ class RecordFinder:
 
 _LONGEST_RECORD: Final = 400
 """Lines."""
+_BELOW: Final = " \t│├└╰"
+"""Signs that begin what stands under the line above."""
 _LONGEST_HEAD: Final = 6
 """Lines above the first record that name its fields."""
 _HEAD: Final = re.compile(r"#|\[[^\]\n]+\]\s*$|[A-Z]\w*: ")

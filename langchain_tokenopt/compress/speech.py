@@ -9,7 +9,8 @@ from typing import Final
 from langchain_tokenopt.compress.record_marks import CLOCK, DATE, LEVEL, SURE, mark_of
 
 __all__ = [
-    "TURN", "cue_starts", "cues_end", "holds_cues", "is_transcript", "letter_head_end", "turn_end",
+    "TURN", "cue_starts", "cues_end", "holds_cues", "is_header", "is_transcript",
+    "letter_head_end", "turn_end",
 ]  # fmt: skip
 
 _CLOSING: Final = re.compile(r"[ \t]*</[A-Za-z][\w:-]*>[ \t\r]*$")
@@ -145,6 +146,11 @@ _HEADER: Final = re.compile(
 _LONGEST_HEADER: Final = 400
 """Lines."""
 _FEWEST_NAMES: Final = 3
+
+
+def is_header(line: str) -> bool:
+    """Say whether a line may stand in the header of a letter."""
+    return _HEADER.match(line) is not None
 
 
 def letter_head_end(lines: Sequence[str], row: int) -> int:

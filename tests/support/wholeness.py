@@ -55,7 +55,8 @@ def margins_stay(source: str) -> Check:
     for line in source.split("\n"):
         body = line.lstrip(" \t")
         for word in body.split():
-            margins.setdefault(word, set()).add(len(line) - len(body))
+            for written in {word, word.rstrip(",")}:  # the last of a list has no comma
+                margins.setdefault(written, set()).add(len(line) - len(body))
 
     def check(text: str) -> list[str]:
         for line in text.split("\n"):
@@ -72,12 +73,20 @@ def margins_stay(source: str) -> Check:
 
 def fences_close(text: str) -> list[str]:
     """Fences come in pairs."""
-    count = sum(1 for line in text.split("\n") if re.match(r"\s*(```|~~~)", line))
+    count = sum(1 for line in _without_rules(text) if re.match(r"\s*(```|~~~)", line))
     return ["a fence stays open"] if count % 2 else []
+
+
+def _without_rules(text: str) -> list[str]:
+    """Return the lines without the rules below titles that are as long: they are no fences."""
+    lines = text.split("\n")
+    above = ["", *lines]
+    return [x for x, y in zip(lines, above, strict=False) if set(x) != {"~"} or len(x) != len(y)]
 
 
 def marks_close(text: str) -> list[str]:
     """Marks of fences come in pairs, on lines of their own or not."""
+    text = "\n".join(_without_rules(text))
     return ["a fence stays open"] if text.count("```") % 2 or text.count("~~~") % 2 else []
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import ast
 import json
+from xml.etree import ElementTree
 
 import pytest
 
 from langchain_tokenopt.compress import PromptCompressor
 from langchain_tokenopt.compress.held_together import held_units
+from langchain_tokenopt.compress.prompt_lines import behind_blanks
 from langchain_tokenopt.compress.segments import segments_of
 from langchain_tokenopt.compress.unit import Unit
 from langchain_tokenopt.counting.tokens import counter_for
+from tests.benchmarks.compress_wholeness import outcome
 
 COUNT = counter_for("o200k_base").count
 
@@ -217,3 +220,75 @@ def test_a_long_remark_is_kept_by_lines() -> None:
 def test_a_fence_whose_text_nobody_read_is_no_trouble():
     """Without units there is nothing to hold together."""
     assert [] == list(held_units("{\n  a: 1\n}\n", []))
+
+
+# --- marks that passages begin with ----------------------------------------------------------
+
+
+BROKEN_ONCE = {
+    "a tag that opens was bound to the passage above": ("formats", 300_002_022),
+    "a tag behind a fence, too": ("formats", 300_003_126),
+    "a quotation that opens below a title": ("formats", 300_003_059),
+    "a fence that begins with another": ("formats", 300_004_807),
+    "strings in a fence that go on over the line": ("formats", 300_003_430),
+    "the first of them alone": ("formats", 41_300_446),
+    "a declaration without its document": ("nested", 300_000_024),
+    "an emptied string": ("nested", 300_002_808),
+    "a field of a header without its text": ("nested", 300_002_677),
+    "a number without its line": ("strange", 41_400_337),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN_ONCE.values(), ids=BROKEN_ONCE)
+def test_documents_that_were_broken_once_are_whole(case: tuple[str, int]) -> None:
+    """What parsers of the formats say of documents that are written from a seed."""
+    documents, seed = case
+
+    kind, _, faults = outcome(seed, documents)
+
+    assert not faults, kind
+
+
+@pytest.mark.parametrize("items", [1, 3, 20])
+def test_a_declaration_never_stands_without_its_document(items: int) -> None:
+    """However little stands in it."""
+    members = "".join(f'<item id="kettle&gt;{n}"/>\n' for n in range(items))
+    text = (
+        f'<?xml version="1.0"?>\n<!DOCTYPE root [<!ENTITY x "a > y">]>\n<root>\n{members}</root>\n'
+    )
+
+    for share in (0.3, 0.6, 0.8, 0.95):
+        left = _left(text, "What of kettle 2?", share)
+        if left.strip():
+            ElementTree.fromstring(left)
+
+
+def test_a_string_is_not_emptied_for_the_sake_of_the_field_before_it() -> None:
+    """Where data asks in a list, what follows in that list keeps some of its text."""
+    long = " ".join(f"By art. {n} the harbour may stay, e.g. with Mr. Ines." for n in range(5))
+    value = {
+        "a": ['say "ferry" \\ orchard\n\t{', 'say "orchard" \\ bridge\n\t{', [long]],
+        "b": "x",
+        **{f"m{n}": f"The kettle {n} costs money, says Emre. " * 9 for n in range(3)},
+    }
+    text = f"Be brief.\n\n<data>\n{json.dumps(value)}\n</data>\n\nWhich lamp is the best one?"
+
+    for share in (0.4, 0.6, 0.8):
+        assert '""' not in _left(text, None, share)
+
+
+def test_the_margin_of_a_line_is_its_own() -> None:
+    """Where a passage ends, the margin of the next line is no part of it."""
+    text = "a = 1\n\n  b = 2\n"
+
+    assert [behind_blanks(text, at) for at in (6, 5, 0, len(text))] == [7, 7, 0, len(text)]
+
+
+def test_a_branch_behind_the_last_record_belongs_to_it() -> None:
+    """A sign of a tree is no question about a log."""
+    rows = [f"(info)  [lamp.{n}]  0{n}/06/2025 05:0{n}  harbour = {n}\n" for n in range(1, 9)]
+    text = "".join(rows) + "└── 85\n"
+
+    for share in (0.05, 0.2, 0.5):
+        left = _left(text, "What of Fumi?", share)
+        assert "└──" not in left or f"{rows[-1]}└── 85" in left
