@@ -15,7 +15,7 @@ from langchain_tokenopt.compress.bare_code import is_text
 from langchain_tokenopt.compress.blocks import bind_marks, part_marks
 from langchain_tokenopt.compress.frame import Frame, Span
 from langchain_tokenopt.compress.lines_under import ITEM
-from langchain_tokenopt.compress.prompt_lines import LONG_LINE, is_prose_block
+from langchain_tokenopt.compress.prompt_lines import LONG_LINE, behind_blanks, is_prose_block
 from langchain_tokenopt.compress.prompt_structure import Structure
 from langchain_tokenopt.compress.protect import is_required, matches_any
 from langchain_tokenopt.compress.question import (
@@ -447,6 +447,9 @@ def _add_record(
             unit.passage = number
         return
     if record.body > record.start:
+        body = behind_blanks(text, record.body)
+        if not structure.quoted and "\n" in text[record.body : body] and body < record.tail:
+            record = record._replace(body=body)  # blank lines say nothing by themselves
         head = first
         has_title = text[record.start : record.body].strip(RULES) and not is_behind
         units.append(Unit(record.start, record.body, "heading" if has_title else kind))

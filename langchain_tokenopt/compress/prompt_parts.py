@@ -222,8 +222,11 @@ def _bind_rest(units: list[Unit], last: Example) -> None:
     for unit in units[at + 1 :]:
         if unit.end <= last.rest and unit.head < 0:
             unit.head = at
+            if last.rest - last.end <= _LONGEST_REST and unit.bound < 0:
+                unit.bound = at  # without it an output would be torn
 
 
+_LONGEST_REST = 400
 _SHORTEST_REST = 40
 """Characters; less is an instruction rather than a paragraph."""
 _MATERIAL = re.compile(

@@ -21,7 +21,7 @@ _STAMP: Final = re.compile(
     rf"(?:{DATE}(?:[T ,:-]{{1,3}}{CLOCK})?|(?<![\d:.]){CLOCK}(?![\d:])"
     r"|(?<!\w)(?:19|20)\d{6}[T _-]?\d{4,6}(?!\d)"
     r"|(?<![\w.])\d{10}(?:\d{3}|\d{6}|\d{9})?(?:\.\d+)?(?![\w.])"
-    r"|(?<![\w.])\d{1,7}\.\d{3,6}(?=[\])> ])"
+    r"|(?<![\w.])\d{1,7}\.\d{3,6}(?=[\])> ])|(?<!\w)T\+\d{1,9}\.\d{1,6}(?![\w.])"
     r"|(?:[^\W\d_]{3} )?[^\W\d_]{3}\.? [ \d]\d \d\d:\d\d(?::\d\d)?"
     rf"|\d\d?\.? [^\W\d_]{{3,9}}\.? \d{{4}}[ ,]{{1,2}}{CLOCK}"
     r"|(?<!\w)[A-Z]\d{4}(?= \d\d:\d\d:\d\d))"
@@ -109,7 +109,8 @@ def _timed(body: str, stamp: re.Match[str]) -> str | None:
         if not (is_level or (len(words) <= _MOST_NAMES and (not rest or above[0].isdigit()))):
             return None  # it is a sentence that speaks of a time
         return "@w" if is_level else f"@{before}"
-    is_level = above.strip(' :="[]').lower() in _LEVELS
+    level = above.strip(' :="[]-')
+    is_level = level.lower() in _LEVELS or level in _LETTERS
     if _NAMED.match(before) and not is_level and not _PAIRS.search(body, stamp.end()):
         return None  # a field of a record, or of data
     is_day = ":" not in stamp.group() and not stamp.group().replace(".", "").isdigit()
@@ -123,6 +124,8 @@ _LEVELS: Final = frozenset({
     "debug", "info", "notice", "warn", "warning", "err", "error", "crit", "critical", "fatal",
     "alert", "emerg", "trace", "fehler",
 })  # fmt: skip
+_LETTERS: Final = frozenset("VDIWEF")
+"""Levels as one letter."""
 
 
 def key_of(line: str) -> str:

@@ -236,6 +236,12 @@ BROKEN_ONCE = {
     "an emptied string": ("nested", 300_002_808),
     "a field of a header without its text": ("nested", 300_002_677),
     "a number without its line": ("strange", 41_400_337),
+    "a blank line as all that a tag holds": ("formats", 52_002_756),
+    "levels of one letter": ("strange", 300_000_783),
+    "seconds since a start": ("strange", 300_002_373),
+    "the same beside tags": ("strange", 300_000_207),
+    "an output without its second paragraph": ("records", 55_001_010),
+    "the same behind a label": ("records", 55_002_404),
 }
 
 
