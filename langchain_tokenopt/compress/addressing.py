@@ -14,10 +14,12 @@ _ADDRESSES: Final = re.compile(
     r"|(?:(?<![a-z\d\"“'‘«] )(?<![\"“'‘«])|(?<=\band )|(?<=\bor )|(?<=\bbut )|(?<=\byou )"
     r"|(?<=\bplease ))do(?: not|n['’]t) \w|du (?:bist|musst|sollst)\b"
     r"|beantworte|antworte|eres\b|debes\b|responde\b"
-    r"|vous (?:êtes|devez)\b|réponde[zs]\b)|你|请|ください"
+    r"|vous (?:êtes|devez)\b|réponde[zs]\b)|你|ください"
+    r"|(?<![申邀聘宴提报奉约呈])请(?![愿求假柬示客帖辞战缨])"
 )
 """In lower case; after one look at what stands before it, each word is ruled out by its letter.
-What others do not do, and titles in quotation marks, tell nobody anything."""
+What others do not do, titles in quotation marks, and words that contain a "please" (a petition, an
+invitation, leave), tell nobody anything."""
 _ASKER: Final = re.compile(r"\b(?:the (?:user|customer)|der nutzer|el usuario)\b")
 """In lower case. Whoever tells how to treat them speaks of answers; a page may be about any."""
 

@@ -12,6 +12,7 @@ from typing import Final
 
 from langchain_tokenopt.compress.examples import is_pair
 from langchain_tokenopt.compress.lines_under import ITEM
+from langchain_tokenopt.compress.question import asks, is_asked
 from langchain_tokenopt.compress.sentence_cuts import LONGEST_SENTENCE, sentence_cuts
 from langchain_tokenopt.compress.unit import Kind, Unit
 from langchain_tokenopt.compress.yaml_units import holds_yaml, yaml_units
@@ -157,6 +158,7 @@ def is_yaml(text: str) -> bool:
         _ONLY_DATA.match(text) is not None
         and "\n " in text
         and (_FLUSH.search(text) is None or "\n---" in text)
+        and _count_asking(text.splitlines()) != 1
         and holds_yaml(text)
     )
 
@@ -214,6 +216,8 @@ def _yaml_end(lines: Sequence[str], row: int) -> int:
                 break
             end = after
             continue
+        if _indent(line) == base and _asks(line) and _count_asking(lines) == 1:
+            break
         if _indent(line) > base:
             nested = nested or keys > 0
             keys += bool(_KEY.match(line))
@@ -229,6 +233,18 @@ def _yaml_end(lines: Sequence[str], row: int) -> int:
         end += 1
         filled = end
     return filled if nested and keys >= 2 and filled - row >= 3 else row
+
+
+def _asks(line: str) -> bool:
+    """Whether a line is a question under its label, as in ``Question: Who won?``."""
+    found = _KEY.match(line)
+    is_entry = _ENTRY.match(line) is not None
+    return found is not None and not is_entry and asks(line) and is_asked(found.group(), "")
+
+
+def _count_asking(lines: Sequence[str]) -> int:
+    """Count the questions: one alone is what a prompt asks, of several each is a record's."""
+    return sum(_indent(line) == 0 and _asks(line) for line in lines)
 
 
 def _is_plain_key(line: str) -> bool:

@@ -310,7 +310,8 @@ _INSTRUCTS: Final = re.compile(
     r"(?:you (?:are|will|must|should)|your (?:task|job|role)|please|do not|don['’]t|never|always"
     r"|use|using|answer|given|based on|according to|read|consider|write|summari[sz]e|from the"
     r"|du bist|bitte|beantworte|anhand|eres|responde|usa|por favor|vous êtes"
-    r"|utilise[zr]?|réponde?[zs]?"
+    r"|utilise[zr]?|réponde?[zs]?|benutzen?|verwenden?|nutze|utiliza|utilice|utilizza|gebruik"
+    r"|используй(?:те)?|отвечай(?:те)?"
     r"|请|根据|你是|次の|あなたは)\b",
     re.IGNORECASE,
 )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from langchain_core.runnables import RunnableLambda
 
 from langchain_tokenopt.compress import PromptCompressor
-from langchain_tokenopt.compress.prompt_parts import read_message
+from langchain_tokenopt.compress.addressing import addresses
+from langchain_tokenopt.compress.prompt_parts import read_material, read_message
 
 PASSAGES = "Context: Tea is hot. Ice is cold. Birds sing.\nSnow is white.\n\n"
 QUESTION = "What is cold?"
@@ -58,3 +60,68 @@ def test_an_unlabelled_question_decides_what_is_kept():
 
     assert "Ada Quill skates on the frozen lake." in made
     assert made.endswith(question)
+
+
+LISTS = {
+    "English": ("Context", "Question", "Fact {} is that birds sing.", "Ice is cold.", QUESTION),
+    "German": ("Kontext", "Frage", "Vogel {} singt laut.", "Eis ist kalt.", "Was ist kalt?"),
+    "Spanish": ("Contexto", "Pregunta", "Gallo {} canta.", "El hielo es frío.", "¿Qué es frío?"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("behind", ["", "\nAnswer:"], ids=["last", "before a cue"])
+@pytest.mark.parametrize("indent", ["", "  "], ids=["flush", "deeper"])
+@pytest.mark.parametrize("language", LISTS)
+def test_a_labelled_question_below_a_list_is_no_entry_of_yaml(language, indent, behind):
+    """Labels and items are read as a prompt where one of the labels asks."""
+    label, asking, filler, fact, question = LISTS[language]
+    facts = [filler.format(n) for n in range(40)]
+    items = "\n".join(f"{indent}- {line}" for line in [*facts[:25], fact, *facts[25:]])
+    text = f"{label}:\n{items}\n{asking}: {question}{behind}"
+    chain = RunnableLambda(lambda _: text) | PromptCompressor(60, model="cl100k_base")
+
+    made = chain.invoke({})
+
+    assert f"{asking}: {question}{behind}" in made
+    assert fact in made
+
+
+def test_several_questions_under_labels_are_records():
+    """Data of many questions asks nothing: every record may go."""
+    records = "\n---\n".join(f"question: What is {n}?\ntags:\n- a{n}" for n in range(30))
+
+    assert read_material(records).question is None
+
+
+@pytest.mark.parametrize("said", ["申请书", "请求", "邀请函", "请愿书", "请假条"])
+def test_a_word_that_contains_a_please_tells_nobody_anything(said):
+    """Petitions and invitations are what Chinese passages are about; a plain 请 still asks."""
+    question = "谁给奎尔湾的渡轮刷了漆？"
+    towns, plain = ["阿登", "博尔顿", "科夫", "多佛"], "当地报纸说{}的市场太吵，但居民不同意。"
+    told = f"1943年有13人就{{}}附近的市场签署了{said}。"
+    passages = "\n\n".join(
+        (told if n % 3 == 2 else plain).format(towns[n % 4]) + plain.format(towns[n % 3])
+        for n in range(21)
+    )
+
+    assert question == outside(f"{question}\n\n{passages}").strip()
+    assert addresses("请只用一句话回答。")
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "Benutze nur die Abschnitte. Wenn sie es nicht sagen, sage das.",
+        "Verwenden Sie nur die Texte, die folgen.",
+        "Utiliza solo los pasajes. Si no lo dicen, dilo.",
+        "Используйте только эти отрывки.",
+    ],
+)
+def test_an_instruction_above_short_passages_stays(told):
+    """It is as long as the passages are, and told apart by its first word."""
+    passages = "\n\n".join(
+        f"Die Reparatur der Halle {n} in Korfu dauerte {n} Monate und wurde von der Stadt bezahlt."
+        for n in range(10, 30)
+    )
+
+    assert told in outside(f"{told}\n\n{passages}\n\nWer hat Halle 12 bezahlt?")
