@@ -76,11 +76,12 @@ def frame_of(text: str, lines: Sequence[Line]) -> Frame:
         ('Name the cold thing.', '')
     """
     blocks = prompt_blocks(lines)
-    own = _divided(text, lines, blocks)
+    own, is_asked = _divided(text, lines, blocks)
     if all(own):
         if _leaves_answer(lines, blocks):
             return Frame([(0, lines[blocks[-2][0]].start)])
-        return Frame([(0, len(text))], is_empty=True)
+        end = lines[blocks[-1][0]].start if is_asked else len(text)
+        return Frame([(0, end)], is_empty=True)
     material: list[Span] = []
     for block, is_own in zip(blocks, own, strict=True):
         start = lines[block[0]].start
@@ -129,8 +130,11 @@ _LABELLED: Final = 60
 # --- the best division ----------------------------------------------------------------------------
 
 
-def _divided(text: str, lines: Sequence[Line], blocks: Sequence[range]) -> list[bool]:
-    """Return which blocks are the caller's, in the division with the highest sum of weights."""
+def _divided(text: str, lines: Sequence[Line], blocks: Sequence[range]) -> tuple[list[bool], bool]:
+    """Return which blocks are the caller's, in the division with the highest sum of weights.
+
+    Also, whether the last of them says that it asks: ``Question: ...``.
+    """
     looks = BlockFeatures(text, lines, blocks)
     features = [looks.features(n) for n in range(len(blocks))]
     own = [_weight(found) for found in features]
@@ -151,7 +155,7 @@ def _divided(text: str, lines: Sequence[Line], blocks: Sequence[range]) -> list[
         is_heading = at + 1 < len(blocks) and "heading" in features[at]
         found[at] = found[at] or (is_before and (goes_along[at] or is_heading))
         is_before = found[at]
-    return found
+    return found, len(blocks) > 1 and "asking label" in features[-1]
 
 
 def _leaves_answer(lines: Sequence[Line], blocks: Sequence[range]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableLambda
 
 from langchain_tokenopt.compress import PromptCompressor
@@ -125,3 +126,17 @@ def test_an_instruction_above_short_passages_stays(told):
     )
 
     assert told in outside(f"{told}\n\n{passages}\n\nWer hat Halle 12 bezahlt?")
+
+
+@pytest.mark.parametrize("place", [0, 10, 36, 59])
+def test_a_labelled_question_stays_however_the_passages_look(place):
+    """Lines from one template look like a log; the one that is unlike them like its frame."""
+    lines = [f"Lighthouse {n} was repaired in {1900 + n} by the office." for n in range(60)]
+    lines.insert(place, "The granary beside the mill was built by Mathilde Orne for the monks.")
+    asked = "Question: Who built the granary?"
+    prompt = "Notes:\n" + "\n\n".join(lines) + f"\n\n{asked}"
+    shortened = PromptCompressor(max_tokens=300).compress([HumanMessage(prompt)])
+
+    said = str(shortened.content[0].content)
+    assert said.endswith(asked)
+    assert "Mathilde Orne" in said
