@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
 
+from langchain_tokenopt.compress.question import asks
 from langchain_tokenopt.compress.record_marks import (
     SHAPED,
     STRONG,
@@ -129,12 +130,13 @@ class RecordFinder:
     def _is_last_word(self, row: int, stop: int, others: Sequence[Sequence[str]]) -> bool:
         """Say whether a line right behind the last record is rather what is asked about all."""
         line = self._lines[row] if row < stop else ""
-        return (
-            row + 1 == len(self._lines)
-            and not _TRACE.match(line)
-            and line[:1] not in _BELOW
-            and not any(any(map(str.strip, lines)) for lines in others)
-        )
+        if row + 1 != len(self._lines) or _TRACE.match(line) or line[:1] in _BELOW:
+            return False
+        below = [lines for lines in others if any(map(str.strip, lines))]
+        if not below:
+            return True
+        are_few = _SELDOM * len(below) <= len(others)
+        return are_few and asks(line) and not any(asks(other) for lines in below for other in lines)
 
     def _blanks_before(self, stop: int) -> int:
         blank = 0
@@ -184,6 +186,8 @@ class RecordFinder:
 _LONGEST_RECORD: Final = 400
 """Lines."""
 _BELOW: Final = " \t│├└╰"
+_SELDOM: Final = 5
+"""One of so many records, at most, has lines below it."""
 """Signs that begin what stands under the line above."""
 _LONGEST_HEAD: Final = 6
 """Lines above the first record that name its fields."""

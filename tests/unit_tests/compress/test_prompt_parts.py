@@ -140,3 +140,15 @@ def test_a_labelled_question_stays_however_the_passages_look(place):
     said = str(shortened.content[0].content)
     assert said.endswith(asked)
     assert "Mathilde Orne" in said
+
+
+@pytest.mark.parametrize("place", [0, 20, 39])
+@pytest.mark.parametrize("asked", ["Question: Wer hat die Mühle gestiftet?", "谁捐赠了磨坊？"])
+def test_a_question_right_behind_lines_that_look_like_a_log_is_none_of_them(place, asked):
+    """Also where one of the lines is unlike the others, as messages below a record are."""
+    lines = [f"Die Halle {n} wurde im Jahr {1900 + n} von der Stadt gebaut." for n in range(40)]
+    lines.insert(place, "Die Mühle hat Mathilde Orne gestiftet, und sie steht am Fluss.")
+    prompt = "Kontext: " + "\n".join(lines) + f"\n{asked}"
+    shortened = PromptCompressor(max_tokens=250).compress([HumanMessage(prompt)])
+
+    assert str(shortened.content[0].content).endswith(asked)
