@@ -136,7 +136,11 @@ class RecordFinder:
         if not below:
             return True
         are_few = _SELDOM * len(below) <= len(others)
-        return are_few and asks(line) and not any(asks(other) for lines in below for other in lines)
+        return (
+            are_few
+            and _is_said(line)
+            and not any(_is_said(other) for lines in below for other in lines)
+        )
 
     def _blanks_before(self, stop: int) -> int:
         blank = 0
@@ -183,6 +187,12 @@ class RecordFinder:
         return self._habits[mark]
 
 
+def _is_said(line: str) -> bool:
+    """Say whether a line asks, or stands behind a label of one word: ``Task: name the oldest``."""
+    return asks(line) or _LABELLED.match(line) is not None
+
+
+_LABELLED: Final = re.compile(r"[^\W\d_]+ ?[:：]\s*[^\W\d_]")
 _LONGEST_RECORD: Final = 400
 """Lines."""
 _BELOW: Final = " \t│├└╰"

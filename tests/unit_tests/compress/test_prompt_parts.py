@@ -143,7 +143,10 @@ def test_a_labelled_question_stays_however_the_passages_look(place):
 
 
 @pytest.mark.parametrize("place", [0, 20, 39])
-@pytest.mark.parametrize("asked", ["Question: Wer hat die Mühle gestiftet?", "谁捐赠了磨坊？"])
+@pytest.mark.parametrize(
+    "asked",
+    ["Frage: Wer hat die Mühle gestiftet?", "谁捐赠了磨坊？", "Pytanie: kto podarował młyn"],
+)
 def test_a_question_right_behind_lines_that_look_like_a_log_is_none_of_them(place, asked):
     """Also where one of the lines is unlike the others, as messages below a record are."""
     lines = [f"Die Halle {n} wurde im Jahr {1900 + n} von der Stadt gebaut." for n in range(40)]
